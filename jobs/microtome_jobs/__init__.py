@@ -1,0 +1,1 @@
+"""Jobs: what `ray job submit` runs, and the demo."""

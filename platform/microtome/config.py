@@ -1,0 +1,119 @@
+"""Settings: frozen values that check themselves, from flags or from one file.
+
+A wrong value raises `SettingError` when the value is made, so before any work starts. A settings
+file is TOML or YAML whose keys are the long flags (`tile-px` or `tile_px`); flags win over it.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.errors import SettingError
+
+MAX_TILE_PX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class GridSettings:
+    """Where tiles lie: one atlas has exactly one grid.
+
+    Attributes:
+        mpp: wanted resolution of a tile, µm per pixel.
+        tile_px: side of a tile at that resolution, in pixels.
+        stride_px: step between tile corners at that resolution; less than `tile_px` overlaps.
+    """
+
+    mpp: float = 0.5
+    tile_px: int = 224
+    stride_px: int = 224
+
+    def __post_init__(self) -> None:
+        check_positive("mpp", self.mpp, most=100.0)
+        check_whole("tile_px", self.tile_px, least=16, most=MAX_TILE_PX)
+        check_whole("stride_px", self.stride_px, least=1, most=MAX_TILE_PX)
+
+    @property
+    def key(self) -> str:
+        """The grid in one short string, part of every tile id, e.g. `0.5um-224px-224px`."""
+        return f"{self.mpp:g}um-{self.tile_px}px-{self.stride_px}px"
+
+
+@dataclass(frozen=True, slots=True)
+class MppSettings:
+    """Who may say how large a pixel is when the slide itself doesn't; nobody, unless allowed.
+
+    Order: the slide, the manifest, the objective (if allowed), the assumed value, else a failure.
+
+    Attributes:
+        assume_mpp: µm per level-0 pixel to take where nothing else is known.
+        from_objective: derive it as 10 / objective power, the usual 0.25 at 40× and 0.5 at 20×.
+    """
+
+    assume_mpp: float | None = None
+    from_objective: bool = False
+
+    def __post_init__(self) -> None:
+        if self.assume_mpp is not None:
+            check_positive("assume_mpp", self.assume_mpp, most=100.0)
+
+
+def check_positive(name: str, value: float, *, most: float = math.inf) -> None:
+    """Raise `SettingError` unless `value` is a finite number in (0, most]."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SettingError(f"{name} must be a number, not {value!r}")
+    if not (math.isfinite(value) and 0 < value <= most):
+        limit = f" and at most {most:g}" if math.isfinite(most) else ""
+        raise SettingError(f"{name} must be above 0{limit}, not {value!r}")
+
+
+def check_whole(name: str, value: int, *, least: int, most: int | None = None) -> None:
+    """Raise `SettingError` unless `value` is a whole number in [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SettingError(f"{name} must be a whole number, not {value!r}")
+    if value < least or (most is not None and value > most):
+        limit = f"from {least} to {most}" if most is not None else f"at least {least}"
+        raise SettingError(f"{name} must be {limit}, not {value!r}")
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raise `SettingError` unless `value` lies in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SettingError(f"{name} must be between 0 and 1, not {value!r}")
+
+
+def read_settings_file(path: str | Path) -> dict[str, Any]:
+    """Read a TOML or YAML settings file into flag names with underscores.
+
+    Raises:
+        SettingError: the file is missing, isn't TOML or YAML, or isn't one flat table.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"the settings file {path} can't be read: {error}") from None
+    settings = _parse(path, text)
+    if not isinstance(settings, Mapping):
+        raise SettingError(f"the settings file {path} must hold one table of names and values")
+    return {str(name).replace("-", "_"): value for name, value in settings.items()}
+
+
+def _parse(path: Path, text: str) -> Any:
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SettingError(f"the settings file {path} is no valid TOML: {error}") from None
+    if path.suffix in {".yaml", ".yml"}:
+        import yaml
+
+        try:
+            return yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise SettingError(f"the settings file {path} is no valid YAML: {error}") from None
+    raise SettingError(f"the settings file {path} must end in .toml, .yaml or .yml")

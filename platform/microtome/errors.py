@@ -1,0 +1,247 @@
+"""Every error Microtome raises on purpose.
+
+    MicrotomeError
+    ├─ SettingError            a flag, a file or a variable holds a value that can't be right
+    ├─ SourceError             a SOURCE or its manifest can't be read as asked
+    │  ├─ SourceNotFound
+    │  ├─ SourceUnreadable
+    │  ├─ ManifestError
+    │  └─ DuplicateSlideId
+    ├─ SlideError              one slide can't be indexed: a ledger row, never the end of a job
+    │  ├─ SlideUnreadable      not a slide at all, or its structure is broken
+    │  ├─ SlideEmpty           the file holds no bytes
+    │  ├─ SlideTruncated       the file ends before its own structure does
+    │  ├─ SlideUnsupported     a real image that no reader here takes
+    │  ├─ SlideImplausible     dimensions that no scanner makes
+    │  ├─ SlideWithoutMpp      nobody says how large a pixel is
+    │  ├─ SlideTooCoarse       scanned at a lower resolution than the wanted one
+    │  ├─ NotBrightfield       fluorescence, or no slide of stained tissue
+    │  ├─ DuplicateContent     the same bytes are in the atlas under another name
+    │  ├─ TileReadFailed       pixels could not be decoded at one place
+    │  └─ WorkerLost           the process died, more than once, while it read this slide
+    ├─ ModelError
+    │  ├─ ModelNotFound
+    │  ├─ CheckpointInvalid    a model folder that isn't what its card says
+    │  ├─ LicenceRefused
+    │  └─ ModelMismatch        vectors of another model, or a model for another mpp
+    ├─ AtlasError
+    │  ├─ AtlasNotFound
+    │  ├─ AtlasMismatch        another grid, other columns or another version than asked
+    │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
+    └─ QueryError
+       ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
+       ├─ TileNotFound
+       └─ FilterInvalid        a --where that isn't an expression over the columns
+
+An error says what is wrong, names the input as its user named it, and says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MicrotomeError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: what is wrong, in one sentence that names the input; no trailing full stop.
+        remedy: what the user can do about it, in one sentence; may be empty.
+    """
+
+    cause: ClassVar[str] = "error"
+    """A stable slug for scripts: the ledger's `cause` column and `--json` errors hold it."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+
+class SettingError(MicrotomeError):
+    """A setting is wrong; raised before any work starts."""
+
+    cause = "setting"
+
+
+class SourceError(MicrotomeError):
+    """A SOURCE or its manifest can't be read as asked."""
+
+    cause = "source"
+
+
+class SourceNotFound(SourceError):
+    """Nothing lies at the path or URI, or nothing there is a slide."""
+
+    cause = "source-not-found"
+
+
+class SourceUnreadable(SourceError):
+    """The store refused the listing: permissions, credentials, or no such bucket."""
+
+    cause = "source-unreadable"
+
+
+class ManifestError(SourceError):
+    """The manifest lacks a key column, holds wrong types, or names slides that aren't there."""
+
+    cause = "manifest"
+
+
+class DuplicateSlideId(SourceError):
+    """Two different files claim one slide id."""
+
+    cause = "duplicate-slide-id"
+
+
+class SlideError(MicrotomeError):
+    """One slide can't be indexed."""
+
+    cause = "slide"
+
+
+class SlideUnreadable(SlideError):
+    """Not a slide at all, or its structure is broken."""
+
+    cause = "unreadable"
+
+
+class SlideEmpty(SlideError):
+    """The file holds no bytes."""
+
+    cause = "empty-file"
+
+
+class SlideTruncated(SlideError):
+    """The file ends before its own structure does."""
+
+    cause = "truncated"
+
+
+class SlideUnsupported(SlideError):
+    """A real image in a layout that no reader here takes."""
+
+    cause = "unsupported-format"
+
+
+class SlideImplausible(SlideError):
+    """Dimensions that no scanner makes; reading on could exhaust memory."""
+
+    cause = "implausible-dimensions"
+
+
+class SlideWithoutMpp(SlideError):
+    """Neither the slide, the manifest nor an allowed assumption gives µm per pixel."""
+
+    cause = "no-mpp"
+
+
+class SlideTooCoarse(SlideError):
+    """The finest level is coarser than the wanted mpp: tiles would be invented detail."""
+
+    cause = "too-coarse"
+
+
+class NotBrightfield(SlideError):
+    """The picture is dark: fluorescence or no stained tissue, where a tissue mask means nothing."""
+
+    cause = "not-brightfield"
+
+
+class DuplicateContent(SlideError):
+    """The same bytes are already in the atlas under another slide id."""
+
+    cause = "duplicate-content"
+
+
+class TileReadFailed(SlideError):
+    """Pixels could not be decoded at one place of a slide that opened well."""
+
+    cause = "read-failed"
+
+
+class WorkerLost(SlideError):
+    """The worker process died each time it read this slide (out of memory, a codec crash)."""
+
+    cause = "worker-lost"
+
+
+class ModelError(MicrotomeError):
+    """A model can't be used."""
+
+    cause = "model"
+
+
+class ModelNotFound(ModelError):
+    """No model of that name, and no folder either; or its weights can't be fetched here."""
+
+    cause = "model-not-found"
+
+
+class CheckpointInvalid(ModelError):
+    """A model folder lacks a file, or its content doesn't match its card."""
+
+    cause = "checkpoint-invalid"
+
+
+class LicenceRefused(ModelError):
+    """The weights' licence isn't permissive and was not allowed by name."""
+
+    cause = "licence-refused"
+
+
+class ModelMismatch(ModelError):
+    """The atlas holds vectors of another model, or the model is for another mpp."""
+
+    cause = "model-mismatch"
+
+
+class AtlasError(MicrotomeError):
+    """An atlas can't be used."""
+
+    cause = "atlas"
+
+
+class AtlasNotFound(AtlasError):
+    """No atlas lies at the URI."""
+
+    cause = "atlas-not-found"
+
+
+class AtlasMismatch(AtlasError):
+    """The atlas has another grid, other column types or another format version than asked."""
+
+    cause = "atlas-mismatch"
+
+
+class AtlasWriteFailed(AtlasError):
+    """The store refused a write; nothing of it is visible, and running again goes on from there."""
+
+    cause = "atlas-write-failed"
+
+
+class QueryError(MicrotomeError):
+    """A question that can't be answered as asked."""
+
+    cause = "query"
+
+
+class QueryUnreadable(QueryError):
+    """The query is neither an image, a tile id nor a region of a slide."""
+
+    cause = "query-unreadable"
+
+
+class TileNotFound(QueryError):
+    """No tile of that id is in the atlas."""
+
+    cause = "tile-not-found"
+
+
+class FilterInvalid(QueryError):
+    """The filter isn't an expression over the atlas's columns."""
+
+    cause = "filter-invalid"

@@ -1,0 +1,1 @@
+"""Models: what a tile means."""

@@ -1,0 +1,1 @@
+"""Search: what looks alike."""

@@ -1,0 +1,1 @@
+"""Slides: what they are, where they lie, how their pixels are read."""

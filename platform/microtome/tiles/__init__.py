@@ -1,0 +1,1 @@
+"""Tiles: where to look on a slide, and cutting it at one resolution."""
