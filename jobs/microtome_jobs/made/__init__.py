@@ -1,0 +1,1 @@
+"""Slides made by arithmetic, whose tissue type is known everywhere."""
