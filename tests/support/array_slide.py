@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-
 from microtome.errors import TileReadFailed
 from microtome.slides.slide import Level, Pixels, Slide
 
