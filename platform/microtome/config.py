@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from microtome.errors import SettingError
 
 MAX_TILE_PX = 4096
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,60 @@ class MppSettings:
     def __post_init__(self) -> None:
         if self.assume_mpp is not None:
             check_positive("assume_mpp", self.assume_mpp, most=100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """One indexing job, complete.
+
+    Attributes:
+        sources: files, folders, globs or fsspec URIs of slides.
+        atlas: folder or `s3://` URI.
+        manifest: CSV or Parquet beside the slides, or None.
+        model: `starter`, a model folder, or a timm name; see `models.registry`.
+        grid: where tiles lie.
+        mpp: who may say how large a pixel is.
+        min_tissue: least fraction of a tile that is tissue, 0 to 1.
+        batch_size: tiles per call of the model.
+        workers: how many processes embed; 0 takes what the cluster has.
+        cpus_per_worker: cores of each, for decoding and, without a GPU, for the model.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        wave_slides: slides that become visible in one commit, at most.
+        wave_s: seconds after which a commit is due even for fewer slides.
+        allow_licences: non-permissive licences of weights that are allowed, by name.
+    """
+
+    sources: tuple[str, ...]
+    atlas: str
+    manifest: str | None = None
+    model: str = "starter"
+    grid: GridSettings = field(default_factory=GridSettings)
+    mpp: MppSettings = field(default_factory=MppSettings)
+    min_tissue: float = 0.5
+    batch_size: int = 64
+    workers: int = 0
+    cpus_per_worker: int = 0
+    precision: str = "auto"
+    wave_slides: int = 16
+    wave_s: float = 30.0
+    allow_licences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise SettingError("name at least one SOURCE: a slide, a folder, a glob or a URI")
+        check_fraction("min_tissue", self.min_tissue)
+        check_whole("batch_size", self.batch_size, least=1, most=4096)
+        check_whole("workers", self.workers, least=0)
+        check_whole("cpus_per_worker", self.cpus_per_worker, least=0)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_whole("wave_slides", self.wave_slides, least=1)
+        check_positive("wave_s", self.wave_s)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise `SettingError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise SettingError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def check_positive(name: str, value: float, *, most: float = math.inf) -> None:

@@ -1,0 +1,40 @@
+# Two commands for a newcomer, each doing all of its own set-up: make demo, make test.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check format bench-engine constraints clean help
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/gallery.png, demo/gallery.html
+	$(BIN)/microtome demo --folder demo
+
+test: check  ## everything that CI runs
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## format, lint, types and floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+
+format: $(INSTALLED)  ## format and sort imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a vast slide
+	$(BIN)/python tests/benchmarks/engine.py
+
+constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
+	$(BIN)/python infra/constraints.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:  ## remove what the commands above made, the environment included
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,139 @@
+"""What every command shares: how it prints, how it fails, and where its settings come from.
+
+Results go to stdout (a table, or JSON with --json); progress and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from microtome.config import read_settings_file
+from microtome.errors import MicrotomeError, SettingError
+
+out = Console()
+err = Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    OK = 0
+    FAILED = 1  # the command could not do its work
+    USAGE = 2  # a wrong flag or setting; nothing was started
+    PARTLY = 3  # the job went through, but some slides failed: see `microtome slides`
+    INTERRUPTED = 130  # Ctrl-C; what was committed stays, the same command goes on from there
+
+
+@contextmanager
+def reporting(as_json: bool) -> Iterator[None]:
+    """Turn our errors into one clear message, on stdout as JSON if asked, and an exit code."""
+    try:
+        yield
+    except MicrotomeError as error:
+        if as_json:
+            print_json({"error": error_facts(error)})
+        else:
+            err.print("error:", style="bold red", end=" ")
+            err.print(error.message, markup=False, highlight=False)
+            if error.remedy:
+                err.print(error.remedy, style="dim", markup=False, highlight=False)
+        code = Exit.USAGE if isinstance(error, SettingError) else Exit.FAILED
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        err.print("interrupted", style="yellow")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def error_facts(error: MicrotomeError) -> dict[str, str]:
+    """An error as scripts read it."""
+    return {"cause": error.cause, "message": error.message, "remedy": error.remedy}
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows under the named columns; numbers stand right, text folds."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        numeric = any(isinstance(row.get(column), int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def _take_settings_file(context: typer.Context, path: str | None) -> str | None:
+    if path is not None and not context.resilient_parsing:
+        with reporting(as_json=False):
+            context.default_map = _known_settings(context.command, read_settings_file(path), path)
+    return path
+
+
+def _known_settings(
+    command: click.Command, settings: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """Settings under the parameter names that click looks up; an unknown name is an error."""
+    names = {
+        str(option): str(option) for option in (parameter.name for parameter in command.params)
+    }
+    for parameter in command.params:
+        for flag in parameter.opts:
+            names[flag.lstrip("-").replace("-", "_")] = str(parameter.name)
+    unknown = sorted(settings.keys() - names.keys())
+    if unknown:
+        raise SettingError(
+            f"the settings file {path} names {', '.join(unknown)}, which {command.name} hasn't",
+            remedy=f"It knows: {', '.join(sorted(set(names) - {'config', 'help'}))}.",
+        )
+    return {names[name]: value for name, value in settings.items()}
+
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        help="TOML or YAML file whose keys are the long flags; flags given here win.",
+        callback=_take_settings_file,
+        is_eager=True,
+        metavar="FILE",
+    ),
+]
+AtlasOption = Annotated[
+    str, typer.Option("--atlas", help="Folder or s3:// URI of the atlas.", metavar="URI")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def run(app: typer.Typer) -> None:
+    """Run an app's command line; Ctrl-C and SIGTERM end it with its own exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app()
