@@ -1,0 +1,135 @@
+"""Why a slide can't be read: the file itself is asked, since readers say little more than no."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from typing import Any
+
+import tifffile
+
+from microtome.errors import (
+    NotBrightfield,
+    SlideError,
+    SlideTruncated,
+    SlideUnreadable,
+    SlideUnsupported,
+)
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURES = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"BM": "a BMP picture"}
+_COPY_AGAIN = "Copy it again from where it was scanned."
+_CONVERT = (
+    "Convert it, for instance with `vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg`."
+)
+_TIFFFILE_ERRORS = (tifffile.TiffFileError, struct.error, ValueError, LookupError, OSError)
+
+# What is wrong with a file is our own message; tifffile's remarks are for whoever listens.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+def refusal(path: str, name: str, reader_said: str) -> SlideError:
+    """The error for a file that no reader takes.
+
+    Args:
+        path: of the file, on this machine.
+        name: the slide as its user knows it.
+        reader_said: the last reader's words.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4096)
+    if start.startswith(_TIFF_STARTS):
+        return _tiff_refusal(path, name, reader_said)
+    for mark, kind in _PICTURES.items():
+        if start.startswith(mark) and not path.lower().endswith((".mrxs", ".dcm")):
+            return SlideUnsupported(f"{name} is {kind}, not a slide", remedy=_CONVERT)
+    kind = "is text, not a slide" if _is_text(start) else f"can't be read as a slide: {reader_said}"
+    return SlideUnreadable(f"{name} {kind}", remedy=_COPY_AGAIN)
+
+
+def check_complete(path: str, name: str) -> None:
+    """Raise `SlideTruncated` if a TIFF-like file names bytes beyond its end.
+
+    OpenSlide opens such a slide and fails, or shows white, only where pixels are missing.
+    """
+    with open(path, "rb") as file:
+        if not file.read(4).startswith(_TIFF_STARTS):
+            return
+    size = os.path.getsize(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            needed = _last_byte(tiff)
+    except _TIFFFILE_ERRORS:
+        return  # opening it will say what is wrong
+    if needed > size:
+        raise SlideTruncated(
+            f"{name} ends after {size:,} of at least {needed:,} bytes", remedy=_COPY_AGAIN
+        )
+
+
+def _last_byte(tiff: tifffile.TiffFile) -> int:
+    """Where the furthest thing ends that the directories name: pixels or a further directory."""
+    ends = [0]
+    for page in tiff.pages:
+        ends += [
+            offset + count
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+        ]
+    ends.append(_next_directory(tiff))
+    return max(ends)
+
+
+def _next_directory(tiff: tifffile.TiffFile) -> int:
+    """Where the directory lies that follows the last one that can be read; 0 for none."""
+    layout, file = tiff.tiff, tiff.filehandle
+    if not len(tiff.pages):
+        file.seek(8 if layout.is_bigtiff else 4)
+    else:
+        file.seek(tiff.pages[-1].offset)
+        (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
+        file.seek(tags * layout.tagsize, os.SEEK_CUR)
+    (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    return int(offset)
+
+
+def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            if tiff.is_qpi and (channels := _channels(tiff)):
+                return NotBrightfield(
+                    f"{name} is PerkinElmer QPTIFF with {channels} fluorescence channels",
+                    remedy="Only brightfield slides of stained tissue can be indexed.",
+                )
+            if tiff.is_ome:
+                return SlideUnsupported(
+                    f"{name} is OME-TIFF, which isn't read yet", remedy=_CONVERT
+                )
+            if not tiff.pages.first.is_tiled:
+                return SlideUnsupported(f"{name} is a TIFF without tiles", remedy=_CONVERT)
+            kind = tiff.pages.first.compression.name
+            return SlideUnsupported(
+                f"{name} is a TIFF of a layout that isn't read ({kind}): {reader_said}",
+                remedy=_CONVERT,
+            )
+    except (*_TIFFFILE_ERRORS, AttributeError) as error:
+        return SlideUnreadable(
+            f"{name} is a TIFF whose structure is broken: {error}", remedy=_COPY_AGAIN
+        )
+
+
+def _channels(tiff: tifffile.TiffFile) -> int:
+    """Single-channel pages of full size: fluorescence channels; 0 for a brightfield slide."""
+    first: Any = tiff.pages.first
+    pages = [page for page in tiff.pages if page.shape[:2] == first.shape[:2]]
+    return sum(page.samplesperpixel == 1 for page in pages)
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 4:  # more than a character cut in two
+            return False
+        text = start[: error.start].decode("utf-8")
+    return all(one.isprintable() or one.isspace() for one in text)

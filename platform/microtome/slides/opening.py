@@ -1,0 +1,82 @@
+"""Open a slide, or say precisely why not.
+
+find its files → hash them → bring them here → check that they are whole → read the header
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from openslide import OpenSlideError
+
+from microtome.config import MppSettings
+from microtome.errors import SlideEmpty, SlideUnreadable
+from microtome.slides.content import SlideFiles, content_id
+from microtome.slides.diagnosis import check_complete, refusal
+from microtome.slides.openslide_reader import OpenSlideReader, said
+from microtome.slides.parts import parts_of
+from microtome.slides.slide import SlideReader, SlideRef
+from microtome.slides.staging import localised
+from microtome.slides.storage import explained, filesystem_of, is_remote
+
+
+def open_slide(ref: SlideRef, mpp: MppSettings) -> SlideReader:
+    """Open a slide for reading.
+
+    Args:
+        ref: which one.
+        mpp: who may say how large a pixel is where the slide doesn't.
+
+    Raises:
+        SlideEmpty, SlideTruncated, SlideUnreadable: the file is damaged, gone, or no slide.
+        SlideUnsupported, NotBrightfield: an image, but none that can be indexed.
+        SlideImplausible, SlideWithoutMpp: the header can't be worked with.
+    """
+    return _opened(slide_files_of(ref), mpp)
+
+
+def slide_files_of(ref: SlideRef) -> SlideFiles:
+    """Find and hash the files that make up a slide.
+
+    Raises:
+        SlideEmpty: its main file holds no bytes.
+        SlideUnreadable: they can't be read.
+    """
+    with _explained(ref):
+        filesystem, path = filesystem_of(ref.uri)
+        if not filesystem.info(path)["size"]:
+            raise SlideEmpty(
+                f"{ref.slide_id} holds no bytes", remedy="Copy it again from where it was scanned."
+            )
+        parts = parts_of(ref.uri)
+        return SlideFiles(ref, parts, *content_id(parts))
+
+
+def _opened(files: SlideFiles, mpp: MppSettings) -> SlideReader:
+    """Choose the reader: OpenSlide reads everything."""
+    return _through_openslide(files, mpp)
+
+
+def _through_openslide(files: SlideFiles, mpp: MppSettings) -> OpenSlideReader:
+    ref = files.ref
+    with _explained(ref):
+        local = localised(ref.uri, files.parts)
+    try:
+        check_complete(local.path, ref.slide_id)
+        return OpenSlideReader(files, local, mpp)
+    except OpenSlideError as error:
+        cause = refusal(local.path, ref.slide_id, said(error, local.path))
+        local.discard()
+        raise cause from None
+    except BaseException:
+        local.discard()
+        raise
+
+
+@contextmanager
+def _explained(ref: SlideRef) -> Iterator[None]:
+    """What a disk or a store refuses is this slide's failure, under the name its user knows."""
+    shown = ref.uri if is_remote(ref.uri) else ref.slide_id
+    with explained(shown, missing=SlideUnreadable, refused=SlideUnreadable):
+        yield
