@@ -1,0 +1,150 @@
+"""What a query turns out to be: pixels at the atlas's mpp or a tile of the atlas, and its place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.sql import quoted
+from microtome.config import GridSettings, MppSettings
+from microtome.errors import QueryUnreadable, SettingError, TileNotFound
+from microtome.search.hits import read_hits
+from microtome.search.picture import check_size, load_image, resized
+from microtome.search.query import FORMS, ImageQuery, Query, RegionQuery, TileQuery
+from microtome.search.result import Hit, SearchSettings
+from microtome.slides.opening import open_slide
+from microtome.slides.slide import Pixels, Slide, SlideReader, SlideRef
+from microtome.slides.storage import is_remote, local_path
+from microtome.tiles.reading import MOST_ENLARGED, ReadPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query that was looked at.
+
+    Attributes:
+        pixels: at the atlas's mpp; None for a tile, whose vector is stored.
+        tile: the tile, with score 1, where it was asked for by id.
+        slide_id: the atlas's slide that the query comes from, where there is one.
+        case_id: its case, where known.
+        notes: what a reader of the hits should know.
+    """
+
+    pixels: Pixels | None = None
+    tile: Hit | None = None
+    slide_id: str | None = None
+    case_id: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def look_at(query: Query, atlas: Atlas, settings: SearchSettings) -> Asked:
+    """Find and read what a query names.
+
+    Raises:
+        QueryUnreadable: no image, or a region that leaves its slide, or too large a one.
+        TileNotFound: no such tile is in the atlas.
+        SlideError: a region's slide can't be opened or decoded.
+        SettingError: the settings can't be followed for this kind of query.
+    """
+    match query:
+        case ImageQuery():
+            return _image(query, atlas.grid, settings)
+        case RegionQuery():
+            return _region(query, atlas, settings)
+        case TileQuery():
+            return _tile(query, atlas, settings)
+
+
+def _image(query: ImageQuery, grid: GridSettings, settings: SearchSettings) -> Asked:
+    if settings.exclude != "none":
+        raise SettingError(
+            f"exclude {settings.exclude} needs a query that lies on a slide; {query.text} is an "
+            "image",
+            remedy="Leave slides out with a filter: --where \"slide_id <> 'a.svs'\".",
+        )
+    pixels = load_image(query)
+    mpp = settings.query_mpp or grid.mpp
+    width, height = _size_at(pixels.shape[1], pixels.shape[0], mpp / grid.mpp)
+    check_size(query.text, width, height)
+    return Asked(resized(pixels, width, height), notes=_about_detail(mpp, grid.mpp))
+
+
+def _tile(query: TileQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
+    if settings.query_mpp is not None:
+        raise SettingError("query_mpp is for an image, not for a tile, whose mpp is the atlas's")
+    tiles = atlas.tiles
+    where = f"tile_id = {quoted(query.tile_id)}"
+    place = tiles.to_table(columns=["_rowoffset"], filter=where)["_rowoffset"].to_pylist()[:1]
+    if not place:
+        raise TileNotFound(
+            f"no tile {query.tile_id} is in the atlas {atlas.uri}",
+            remedy="Take the tile_id of a hit in this atlas, or index the slide it is from.",
+        )
+    tile = read_hits(tiles, place, [1.0])[0]
+    return Asked(tile=tile, slide_id=tile.slide_id, case_id=tile.case_id)
+
+
+def _region(query: RegionQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
+    ref = _find_slide(query, atlas)
+    with open_slide(ref, MppSettings(assume_mpp=settings.query_mpp)) as reader:
+        own = _slide_row(atlas, "content_id", reader.slide.content_id)
+        pixels = _read(query, reader, atlas.grid)
+        return Asked(pixels, slide_id=own.get("slide_id"), case_id=own.get("case_id"))
+
+
+def _find_slide(query: RegionQuery, atlas: Atlas) -> SlideRef:
+    """The atlas's slide of that id, else the file or URI itself."""
+    known = _slide_row(atlas, "slide_id", query.slide)
+    if known:
+        return SlideRef(known["slide_id"], known["uri"], known["case_id"], known["mpp"])
+    if not is_remote(query.slide) and not os.path.exists(local_path(query.slide)):
+        raise QueryUnreadable(
+            f"{query.slide} is neither a slide_id of the atlas {atlas.uri} nor a file",
+            remedy=FORMS,
+        )
+    return SlideRef(query.slide, query.slide)
+
+
+def _slide_row(atlas: Atlas, column: str, value: str) -> dict[str, Any]:
+    rows = atlas.slides.to_table(
+        columns=["slide_id", "case_id", "uri", "mpp"], filter=f"{column} = {quoted(value)}"
+    )
+    return rows.to_pylist()[0] if len(rows) else {}
+
+
+def _read(query: RegionQuery, reader: SlideReader, grid: GridSettings) -> Pixels:
+    """A region's pixels at the grid's mpp, from the level that its tiles come from."""
+    slide = reader.slide
+    _check_inside(query, slide)
+    plan = ReadPlan.of(slide, grid)
+    level = slide.levels[plan.level]
+    width, height = _size_at(query.width_px, query.height_px, 1 / level.downsample)
+    wanted = _size_at(query.width_px, query.height_px, slide.mpp / grid.mpp)
+    check_size(query.text, width, height)
+    check_size(query.text, *wanted)
+    return resized(reader.read_region(query.x, query.y, plan.level, width, height), *wanted)
+
+
+def _check_inside(query: RegionQuery, slide: Slide) -> None:
+    right, bottom = query.x + query.width_px, query.y + query.height_px
+    if query.x < 0 or query.y < 0 or right > slide.width_px or bottom > slide.height_px:
+        raise QueryUnreadable(
+            f"the region {query.text} leaves the slide, which has "
+            f"{slide.width_px} × {slide.height_px} px",
+            remedy="Give x,y,w,h in level-0 px, inside the slide.",
+        )
+
+
+def _size_at(width_px: int, height_px: int, scale: float) -> tuple[int, int]:
+    return max(1, round(width_px * scale)), max(1, round(height_px * scale))
+
+
+def _about_detail(mpp: float, wanted_mpp: float) -> tuple[str, ...]:
+    if mpp <= wanted_mpp * MOST_ENLARGED:
+        return ()
+    return (
+        f"the query has {mpp:g} µm per pixel, the atlas {wanted_mpp:g}: "
+        "it was enlarged and lacks the detail of its hits",
+    )

@@ -1,0 +1,36 @@
+"""From rows of the table to hits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, time
+from typing import Any
+
+import pyarrow as pa
+
+from microtome.atlas.schema import TILES
+from microtome.search.result import Hit
+
+_OF_A_HIT = tuple(name for name in TILES.names if name != "run_id")
+
+
+def read_hits(tiles: Any, offsets: Sequence[int], scores: Sequence[float]) -> tuple[Hit, ...]:
+    """The tiles at these rows of the Lance dataset, in the order given."""
+    further = [
+        field.name
+        for field in tiles.schema
+        if field.name not in TILES.names and not pa.types.is_fixed_size_list(field.type)
+    ]
+    rows = tiles.take(list(offsets), columns=[*_OF_A_HIT, *further]).to_pylist()
+    return tuple(
+        Hit(
+            **{name: row[name] for name in _OF_A_HIT},
+            score=score,
+            metadata={name: _plain(row[name]) for name in further},
+        )
+        for row, score in zip(rows, scores, strict=True)
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date | time) else value

@@ -1,0 +1,171 @@
+"""From an image file to RGB pixels, and from pixels of any size to tiles.
+
+open (known formats, one picture, bounded size) → 8 bits → alpha on white → RGB → the atlas's mpp
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from microtome.errors import QueryUnreadable
+from microtome.search.query import FORMS, ImageQuery
+from microtome.slides.slide import Pixels
+from microtome.slides.storage import explained, filesystem_of
+
+MAX_PIXELS: Final = 64_000_000
+"""A query holds at most 64 megapixels: 4 mm × 4 mm of tissue at 0.5 µm, 192 MB as RGB."""
+
+MAX_BYTES: Final = 512 << 20
+"""More than an uncompressed 16-bit RGB picture of `MAX_PIXELS` takes."""
+
+MAX_TILES: Final = 64
+"""A larger query is sampled by this many tiles: their mean hardly moves any more."""
+
+# Named ones only: Pillow would hand others to outside programs (EPS) or fetch plug-ins.
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "PPM")
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def load_image(query: ImageQuery) -> Pixels:
+    """Read a picture as a viewer would show it, on white where it is transparent.
+
+    Returns:
+        (height, width, 3) uint8 RGB; 16-bit samples are scaled so that 65535 becomes 255.
+
+    Raises:
+        QueryUnreadable: no picture, a broken one, several in one file, more than `MAX_PIXELS`,
+            or samples without a known white (32-bit).
+        SettingError: the URI holds a secret.
+    """
+    data = query.data if query.data is not None else _read(query.text)
+    try:
+        with _opened(data) as image:
+            check_size(query.text, *image.size)
+            _check_single(query.text, image)
+            return np.asarray(_as_rgb(query.text, image))
+    except _BOMB:
+        raise _too_large(query.text, "far") from None
+    except _BROKEN:
+        raise QueryUnreadable(
+            f"{query.text} is no image that can be read, or is cut short", remedy=FORMS
+        ) from None
+
+
+def resized(pixels: Pixels, width_px: int, height_px: int) -> Pixels:
+    """Resample: the mean over the area where it shrinks, linear where it grows."""
+    if pixels.shape[:2] == (height_px, width_px):
+        return pixels
+    how = cv2.INTER_AREA if width_px * height_px < pixels.size // 3 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, (width_px, height_px), interpolation=how), np.uint8)
+
+
+def check_size(text: str, width_px: int, height_px: int) -> None:
+    """Raise `QueryUnreadable` where a query has more than `MAX_PIXELS`.
+
+    Asked before anything is decoded: a small file can unfold into any number of pixels.
+    """
+    if width_px * height_px > MAX_PIXELS:
+        raise _too_large(text, f"with {width_px} × {height_px} pixels")
+
+
+def cover(pixels: Pixels, tile_px: int) -> NDArray[np.uint8]:
+    """Tiles that stand for a picture of any size.
+
+    A side shorter than a tile is padded on both ends by reflection. A longer one is cut into
+    ceil(side / tile_px) equal cells with a tile centred on each, moved inside at the ends, so
+    that neighbours overlap evenly and every pixel is seen. Were it more than `MAX_TILES` in all,
+    both sides get proportionally fewer cells, and the tiles are an even sample.
+
+    Returns:
+        (N, tile_px, tile_px, 3) uint8, 1 ≤ N ≤ `MAX_TILES`, row by row.
+    """
+    pixels = _padded(pixels, tile_px)
+    height, width = pixels.shape[:2]
+    rows, columns = _counts(height / tile_px, width / tile_px)
+    return np.stack(
+        [
+            pixels[top : top + tile_px, left : left + tile_px]
+            for top in starts(height, tile_px, rows)
+            for left in starts(width, tile_px, columns)
+        ]
+    )
+
+
+def starts(side_px: int, tile_px: int, count: int) -> list[int]:
+    """Where `count` tiles begin along a side: centred on equal cells, none leaves the side."""
+    centres = (np.arange(count) + 0.5) * side_px / count
+    begins = np.clip(np.rint(centres - tile_px / 2), 0, side_px - tile_px)
+    return [int(begin) for begin in begins]
+
+
+def _counts(rows: float, columns: float) -> tuple[int, int]:
+    """Tiles down and across for a picture of `rows` × `columns` tiles, both at least 1."""
+    down, across = math.ceil(rows), math.ceil(columns)
+    shrink = min(1.0, math.sqrt(MAX_TILES / (down * across)))
+    across = min(max(1, math.floor(across * shrink)), MAX_TILES)
+    return min(down, MAX_TILES // across), across
+
+
+def _padded(pixels: Pixels, tile_px: int) -> Pixels:
+    missing = [max(0, tile_px - side) for side in pixels.shape[:2]]
+    around = [(lack // 2, lack - lack // 2) for lack in missing]
+    return np.pad(pixels, [*around, (0, 0)], mode="reflect") if any(missing) else pixels
+
+
+def _read(text: str) -> bytes:
+    with explained(text, missing=QueryUnreadable, refused=QueryUnreadable):
+        filesystem, path = filesystem_of(text)
+        with filesystem.open(path, "rb") as file:
+            data: bytes = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise QueryUnreadable(f"{text} is larger than {MAX_BYTES >> 20} MiB", remedy=FORMS)
+    return data
+
+
+def _opened(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _too_large(text: str, how: str) -> QueryUnreadable:
+    return QueryUnreadable(
+        f"{text} is {how} beyond the {MAX_PIXELS // 10**6} megapixels a query may have",
+        remedy="Ask with a smaller part of it; of a slide, with slide.svs#x,y,w,h.",
+    )
+
+
+def _check_single(text: str, image: Image.Image) -> None:
+    """Refuse several pictures in one file, but for what phones add to a JPEG (MPO)."""
+    count = getattr(image, "n_frames", 1)
+    if count > 1 and image.format != "MPO":
+        raise QueryUnreadable(
+            f"{text} holds {count} pictures, not one",
+            remedy="If it is a slide, ask with a region of it: slide.svs#x,y,w,h.",
+        )
+
+
+def _as_rgb(text: str, image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        grey = np.clip(np.asarray(image).astype(np.float32), 0, 65535)
+        return Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in {"I", "F"}:
+        raise QueryUnreadable(
+            f"{text} has 32-bit samples, whose white nobody knows",
+            remedy="Save it with 8 or 16 bits a sample.",
+        )
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

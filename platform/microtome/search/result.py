@@ -1,0 +1,111 @@
+"""What a search answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from microtome.config import check_positive, check_whole
+from microtome.errors import SettingError
+from microtome.search.query import Query
+from microtome.slides.slide import Pixels, Scalar
+
+Exclude = Literal["none", "slide", "case"]
+_EXCLUDES = ("none", "slide", "case")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How a search is done.
+
+    Attributes:
+        k: how many hits; more than there are tiles gives all.
+        where: condition over the columns of `tiles`, in Lance's SQL, applied before ranking.
+        exclude: leave out tiles of the query's own slide, or of its whole case.
+        model_id: whose vectors to compare; may be left out where it can be only one.
+        query_mpp: µm per pixel of an image, else taken to have the atlas's; of a region, only
+            where its slide doesn't say.
+    """
+
+    k: int = 10
+    where: str | None = None
+    exclude: Exclude = "none"
+    model_id: str | None = None
+    query_mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        check_whole("k", self.k, least=1)
+        if self.exclude not in _EXCLUDES:
+            raise SettingError(
+                f"exclude must be one of {', '.join(_EXCLUDES)}, not {self.exclude!r}"
+            )
+        if self.query_mpp is not None:
+            check_positive("query_mpp", self.query_mpp, most=100.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A tile that was found.
+
+    Attributes:
+        tile_id: 32 hex digits.
+        slide_id: its slide.
+        case_id: its case, where known.
+        x: left edge, level-0 px.
+        y: top edge, level-0 px.
+        size_px: side, level-0 px.
+        score: cosine similarity with the query, −1 to 1.
+        tissue: fraction of the tile that is tissue.
+        sharpness: focus measure, see `tiles.quality`.
+        metadata: the manifest's columns; dates as ISO 8601 text.
+    """
+
+    tile_id: str
+    slide_id: str
+    case_id: str | None
+    x: int
+    y: int
+    size_px: int
+    score: float
+    tissue: float | None = None
+    sharpness: float | None = None
+    metadata: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by name, ready for `json.dumps`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first; equal scores by tile_id.
+
+    Attributes:
+        hits: at most k.
+        query: what was asked.
+        model_id: whose vectors were compared.
+        coverage: share of the tiles that were searched (those that pass the filter and the
+            exclusion) which have a vector of this model; 1 where none passes.
+        notes: what a reader of the hits should know, one sentence each.
+        tile: the query's own tile, with score 1, where it was asked by tile id.
+        pixels: the query's picture at the atlas's mpp, where it was asked by image or region.
+    """
+
+    hits: tuple[Hit, ...]
+    query: Query
+    model_id: str
+    coverage: float
+    notes: tuple[str, ...] = ()
+    tile: Hit | None = None
+    pixels: Pixels | None = field(default=None, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `microtome search --json` prints."""
+        return {
+            "query": self.query.text,
+            "model_id": self.model_id,
+            "coverage": self.coverage,
+            "notes": list(self.notes),
+            "hits": [hit.to_json() for hit in self.hits],
+        }
