@@ -34,11 +34,11 @@ GAP_UM: Final = 64.0
 """Gaps within tissue that are closed, e.g. tears and the lumen of one fat cell."""
 HOLE_UM2: Final = 50_000.0
 """Holes that are filled: a vessel or an alveolus of 250 µm belongs to its tissue."""
-THREAD_UM: Final = 25.0
+THREAD_UM: Final = 40.0
 """Lines thinner than this are dropped: fibres, scratches, a coverslip's edge."""
 SPECK_UM2: Final = 10_000.0
 """Pieces smaller than this are dropped: less than a tile of 112 µm holds."""
-HALO_UM: Final = 150.0
+RIM_UM: Final = 150.0
 """How far ink runs out around a stroke."""
 
 
@@ -189,16 +189,22 @@ def _glass(pixels: Pixels, darkest: Pixels) -> float:
 
 
 def _ink(pixels: Pixels, mpp: float) -> Mask:
-    """Pen strokes and what ran out of them."""
+    """Pen strokes, and what ran out of them or is blurred around them."""
     hsv = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL), np.uint8)
     hue, saturation, brightness = hsv[..., 0], hsv[..., 1], hsv[..., 2]
-    tinted = saturation > 0.1 * 255  # a hue means nothing in grey
-    found = _stroke(brightness < BLACK_INK)
+    grey = saturation <= 0.1 * 255  # a hue means nothing there
+    found = _stroke_and_rim(brightness < BLACK_INK, grey, mpp)
     for ink in INKS:
-        coloured = _between(hue, ink) & tinted
-        stroke = _stroke(coloured & (saturation >= ink.saturation * 255))
-        found |= stroke | (_shaped(cv2.MORPH_DILATE, stroke, 2 * HALO_UM / mpp) & coloured)
+        coloured = _between(hue, ink) & ~grey
+        strong = coloured & (saturation >= ink.saturation * 255)
+        found |= _stroke_and_rim(strong, coloured, mpp)
     return found
+
+
+def _stroke_and_rim(strong: Mask, alike: Mask, mpp: float) -> Mask:
+    """Strokes at least three pixels wide (a red cell is none), and what is like them nearby."""
+    stroke = _shaped(cv2.MORPH_OPEN, strong, 3)
+    return stroke | (_shaped(cv2.MORPH_DILATE, stroke, 2 * RIM_UM / mpp) & alike)
 
 
 def _between(hue: NDArray[np.uint8], ink: _Ink) -> Mask:
@@ -206,11 +212,6 @@ def _between(hue: NDArray[np.uint8], ink: _Ink) -> Mask:
     start, stop = ink.start * 256 / 360, ink.stop * 256 / 360
     after, before = hue >= start, hue < stop
     return np.asarray(after & before if start < stop else after | before)
-
-
-def _stroke(mask: Mask) -> Mask:
-    """What is at least three pixels wide: a clump of red cells is no red stroke."""
-    return _shaped(cv2.MORPH_OPEN, mask, 3)
 
 
 def _shaped(operation: int, mask: Mask, diameter_px: float) -> Mask:
