@@ -48,11 +48,14 @@ class Level:
         width_px: width in this level's pixels.
         height_px: height in this level's pixels.
         downsample: level-0 pixels per pixel of this level.
+        reductions: by how much the file's decoder itself can shrink this level, 1 first; more than
+            (1,) only where the reader is a `ReducingReader`.
     """
 
     width_px: int
     height_px: int
     downsample: float
+    reductions: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +145,29 @@ class SlideReader(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class ReducingReader(SlideReader, Protocol):
+    """A reader whose decoder can shrink a level for a fraction of the work."""
+
+    def read_reduced(
+        self, x: int, y: int, level: int, width_px: int, height_px: int, *, reduction: int
+    ) -> Pixels:
+        """Read a rectangle of one level at 1 / `reduction` of its resolution.
+
+        Args:
+            x: left edge in level-0 pixels.
+            y: top edge in level-0 pixels.
+            level: index into `slide.levels`.
+            width_px: width in reduced pixels, each `reduction` pixels of that level wide.
+            height_px: height in reduced pixels.
+            reduction: one of the level's `reductions`; 1 is `read_region`.
+
+        Returns:
+            (height_px, width_px, 3) uint8, as `read_region`, within a grey level or so of the
+            area's mean.
+
+        Raises:
+            TileReadFailed: the pixels there can't be decoded.
+        """
+        ...

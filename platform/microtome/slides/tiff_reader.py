@@ -1,0 +1,201 @@
+"""Tiled TIFF slides read directly: each file tile fetched by its byte range and decoded once.
+
+    region → file tiles it touches → those not in memory fetched together → decoded → pasted
+
+Where the JPEG or JPEG 2000 decoder can shrink as it decodes, a level is also offered at 1/2, 1/4
+and 1/8 for a fraction of the work. At full scale pixels equal OpenSlide's bit for bit (tifffile's
+for OME-TIFF, which OpenSlide refuses).
+
+Memory: `cache_bytes` of decoded tiles, 16 bytes of layout for each tile of the file, and per call
+the region with one row of its tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from microtome.errors import TileReadFailed
+from microtome.slides.slide import Pixels, Slide
+from microtome.slides.tiff_cache import TileCache, TileKey
+from microtome.slides.tiff_codecs import TileBroken, decode_tile
+from microtome.slides.tiff_layout import TiledImage
+from microtome.slides.tiff_source import ByteSource
+
+CACHE_BYTES = 128 * 2**20
+"""Two rows of 256 px tiles across 80,000 px: regions that overlap from row to row share them."""
+
+WHITE = 255
+
+
+class TiffReader:
+    """A `ReducingReader` over the tiles of a TIFF.
+
+    Args:
+        slide: the header's facts; its levels are those of `levels`.
+        levels: where the tiles lie, from `tiff_flavours.read_layout`.
+        source: the file's bytes; closed with the reader.
+        cache_bytes: decoded tiles that are kept for regions to come.
+    """
+
+    def __init__(
+        self,
+        slide: Slide,
+        levels: Sequence[TiledImage],
+        source: ByteSource,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.slide = slide
+        self._levels = levels
+        self._source = source
+        self._cache = TileCache(cache_bytes)
+        self._closed = False
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes taken from the file so far."""
+        return self._source.bytes_read
+
+    def read_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> Pixels:
+        """Read a rectangle of one level; see `SlideReader.read_region`.
+
+        A corner between two pixels of the level goes to the nearer one.
+        """
+        return self.read_reduced(x, y, level, width_px, height_px, reduction=1)
+
+    def read_reduced(
+        self, x: int, y: int, level: int, width_px: int, height_px: int, *, reduction: int
+    ) -> Pixels:
+        """Read a rectangle of one level, shrunk while it is decoded; see `ReducingReader`."""
+        if self._closed:
+            raise ValueError(f"{self._source.name} is closed")
+        if not 0 <= level < len(self._levels) or width_px < 1 or height_px < 1:
+            raise ValueError(f"no region of {width_px} × {height_px} px at level {level}")
+        image = self._levels[level]
+        if reduction not in image.encoding.reductions:
+            raise ValueError(f"level {level} offers {image.encoding.reductions}, not {reduction}")
+        scale = image.downsample * reduction
+        view = _View(image, level, reduction, _nearest(x / scale), _nearest(y / scale))
+        region = np.empty((height_px, width_px, 3), np.uint8)
+        if not view.covers(width_px, height_px):
+            region.fill(WHITE)
+        for row in view.rows(width_px, height_px):
+            for paste, pixels in zip(row, self._pixels(row), strict=True):
+                if pixels is None:
+                    region[paste.into] = WHITE
+                else:
+                    region[paste.into] = pixels[paste.out_of]
+        return region
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error."""
+        self._closed = True
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _pixels(self, row: Sequence[_Paste]) -> Iterator[Pixels | None]:
+        """The decoded tile of each paste; None where the file holds none."""
+        full = [p.key for p in row if self._levels[p.key.level].byte_counts[p.key.tile]]
+        tiles = dict(zip(full, self._cache.tiles(full, self._decoded), strict=True))
+        return (tiles.get(paste.key) for paste in row)
+
+    def _decoded(self, keys: Sequence[TileKey]) -> Iterator[Pixels]:
+        """Fetch tiles together and decode them one by one."""
+        chunks = self._source.read([self._levels[k.level].tile_range(k.tile) for k in keys])
+        for key, chunk in zip(keys, chunks, strict=True):
+            image = self._levels[key.level]
+            try:
+                yield decode_tile(image.encoding, chunk, key.reduction)
+            except TileBroken as error:
+                row, column = divmod(key.tile, image.columns)
+                raise TileReadFailed(
+                    f"{self._source.name} can't be decoded at tile ({column}, {row}) "
+                    f"of level {key.level}: {error}"
+                ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Paste:
+    """A part of a tile and its place in the region."""
+
+    key: TileKey
+    into: tuple[slice, slice]
+    out_of: tuple[slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A level at one reduction, seen from the region's corner (left, top) in reduced pixels."""
+
+    image: TiledImage
+    level: int
+    reduction: int
+    left: int
+    top: int
+
+    @property
+    def width_px(self) -> int:
+        return math.ceil(self.image.width_px / self.reduction)
+
+    @property
+    def height_px(self) -> int:
+        return math.ceil(self.image.height_px / self.reduction)
+
+    def covers(self, width_px: int, height_px: int) -> bool:
+        """Whether the whole region lies inside the picture."""
+        return (
+            self.left >= 0
+            and self.top >= 0
+            and self.left + width_px <= self.width_px
+            and self.top + height_px <= self.height_px
+        )
+
+    def rows(self, width_px: int, height_px: int) -> Iterator[list[_Paste]]:
+        """What to paste, one row of tiles after the other."""
+        tile_height, tile_width = (s // self.reduction for s in self.image.encoding.tile_size_px)
+        across = _spans(self.left, width_px, self.width_px, tile_width)
+        for row, into_y, from_y in _spans(self.top, height_px, self.height_px, tile_height):
+            yield [
+                _Paste(
+                    TileKey(self.level, row * self.image.columns + column, self.reduction),
+                    (into_y, into_x),
+                    (from_y, from_x),
+                )
+                for column, into_x, from_x in across
+            ]
+
+
+def _spans(start: int, size: int, limit: int, tile: int) -> list[tuple[int, slice, slice]]:
+    """Along one axis: each tile that [start, start + size) touches inside [0, limit).
+
+    Returns:
+        The tile's number, its pixels' place in the region, and their place in the tile.
+    """
+    first, last = max(start, 0), min(start + size, limit)
+    spans = []
+    for number in range(first // tile, math.ceil(last / tile) if last > first else 0):
+        begin, end = max(first, number * tile), min(last, (number + 1) * tile)
+        origin = number * tile
+        spans.append(
+            (number, slice(begin - start, end - start), slice(begin - origin, end - origin))
+        )
+    return spans
+
+
+def _nearest(position: float) -> int:
+    return math.floor(position + 0.5)
