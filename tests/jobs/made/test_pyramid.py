@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import openslide
 import pytest
+
 from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
 
 
