@@ -52,6 +52,16 @@ class TestPlan:
         assert len(np.unique(plan.corners[:, 0])) == columns
         assert (plan.tissue >= min_tissue).all()
 
+    def test_tiles_are_read_in_blocks_of_sixteen_a_side(self):
+        reader = ArraySlide(np.full((640, 1056, 3), (215, 140, 185), np.uint8))
+        corners = plan_tiles(reader, GridSettings(0.5, 32, 32)).corners
+        assert sorted(map(tuple, corners.tolist())) == sorted(
+            (x, y) for x in range(0, 1056, 32) for y in range(0, 640, 32)
+        )
+        blocks = [(y // 512, x // 512) for x, y in corners.tolist()]
+        assert blocks == sorted(blocks)
+        assert corners[:17].tolist() == [*([x, 0] for x in range(0, 512, 32)), [0, 32]]
+
     def test_blank_glass_gives_an_empty_plan_and_no_batch(self):
         reader = ArraySlide(np.full((512, 512, 3), 243, np.uint8))
         plan = plan_tiles(reader, GRID)

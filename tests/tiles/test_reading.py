@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from microtome.config import GridSettings
 from microtome.errors import SlideTooCoarse
-from microtome.tiles.reading import ReadPlan, read_tile
+from microtome.slides.slide import Level
+from microtome.tiles.reading import ReadPlan, Scale, read_tile, scale_for
 from support.array_slide import ArraySlide
 
 
@@ -34,7 +37,44 @@ def slide(mpp: float = 0.5, downsamples: tuple[int, ...] = (1, 2, 4)) -> ArraySl
 )
 def test_the_cheapest_level_that_serves(mpp, downsamples, wanted, level, read_px):
     plan = ReadPlan.of(slide(mpp, downsamples).slide, GridSettings(wanted, 64, 64))
-    assert plan == ReadPlan(level, read_px, 64)
+    assert (plan.scale.level, plan.scale.reduction) == (level, 1)
+    assert (plan.read_px, plan.tile_px) == (read_px, 64)
+
+
+REDUCING = (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize(
+    # level downsamples, what their decoder offers, wanted downsample, level and reduction taken
+    ("downsamples", "reductions", "wanted", "level", "reduction"),
+    [
+        ((1.0,), REDUCING, 1, 0, 1),
+        ((1.0,), REDUCING, 2, 0, 2),
+        ((1.0,), REDUCING, 3.9, 0, 2),
+        ((1.0,), REDUCING, 64, 0, 8),
+        ((1.0, 4.0), REDUCING, 4, 1, 1),  # the smaller level costs less than shrinking
+        ((1.0, 3.9996), REDUCING, 4, 1, 1),  # though it is a hair finer
+        ((1.0, 4.0), REDUCING, 2, 0, 2),
+        ((1.0, 4.0), REDUCING, 8, 1, 2),
+        ((1.0, 4.0), REDUCING, 0.9, 0, 1),  # coarser than wanted: as it is
+        ((1.0, 4.0), (1,), 8, 1, 1),
+    ],
+)
+def test_a_decoder_that_shrinks_is_used(downsamples, reductions, wanted, level, reduction):
+    levels = tuple(Level(512, 512, downsample, reductions) for downsample in downsamples)
+    scale = scale_for(replace(slide().slide, levels=levels), wanted)
+    assert scale == Scale(level, reduction, downsamples[level] * reduction)
+
+
+def test_a_scale_leaves_shrinking_to_the_decoder():
+    class Reducing(ArraySlide):
+        def read_reduced(self, x, y, level, width_px, height_px, *, reduction):
+            whole = self.read_region(x, y, level, width_px * reduction, height_px * reduction)
+            return whole[::reduction, ::reduction]
+
+    reader = Reducing(np.arange(64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8))
+    pixels = Scale(level=0, reduction=4, downsample=4.0).read(reader, 8, 16, 5, 6)
+    assert (pixels == reader.read_region(8, 16, 0, 20, 24)[::4, ::4]).all()
 
 
 def test_a_slide_too_coarse_is_refused_with_the_mpp_that_would_do():

@@ -30,13 +30,18 @@ rim has less, its neighbour has more."""
 
 BATCHES_AHEAD: Final = 2
 
+BLOCK_TILES: Final = 16
+"""Tiles are read in squares of so many a side: file tiles that neighbours share are then still in
+the reader's cache, where a whole row of a wide slide would have pushed them out."""
+
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
     """The tiles of one slide that are worth reading.
 
     Attributes:
-        corners: (N, 2) int64, x and y of the upper left corners in level-0 pixels, row by row.
+        corners: (N, 2) int64, x and y of the upper left corners in level-0 pixels, in the
+            order they are read: block by block, row by row within a block.
         tissue: (N,) float32 in [0, 1], the fraction of each tile that is tissue.
         size_px: side of a tile in level-0 pixels.
         read: how their pixels are read.
@@ -70,10 +75,15 @@ def plan_tiles(reader: SlideReader, grid: GridSettings, min_tissue: float = MIN_
     read = ReadPlan.of(reader.slide, grid)
     tiles = TileGrid.of(reader.slide, grid)
     mask = find_tissue(reader)
-    corners = tiles.corners()
+    corners = _block_by_block(tiles.corners(), tiles.size_px * BLOCK_TILES)
     tissue = mask.fraction(corners, tiles.size_px)
     enough = tissue >= min_tissue
     return TilePlan(corners[enough], tissue[enough], tiles.size_px, read, mask)
+
+
+def _block_by_block(corners: NDArray[np.int64], block_px: int) -> NDArray[np.int64]:
+    x, y = corners[:, 0], corners[:, 1]
+    return corners[np.lexsort((x, y, x // block_px, y // block_px))]
 
 
 def cut_tiles(

@@ -204,7 +204,8 @@ def _ink(pixels: Pixels, mpp: float) -> Mask:
 def _stroke_and_rim(strong: Mask, alike: Mask, mpp: float) -> Mask:
     """Strokes at least three pixels wide (a red cell is none), and what is like them nearby."""
     stroke = _shaped(cv2.MORPH_OPEN, strong, 3)
-    return stroke | (_shaped(cv2.MORPH_DILATE, stroke, 2 * RIM_UM / mpp) & alike)
+    distance_px = cv2.distanceTransform((~stroke).astype(np.uint8), cv2.DIST_L2, 3)
+    return stroke | (alike & (distance_px <= RIM_UM / mpp))
 
 
 def _between(hue: NDArray[np.uint8], ink: _Ink) -> Mask:
@@ -215,7 +216,7 @@ def _between(hue: NDArray[np.uint8], ink: _Ink) -> Mask:
 
 
 def _shaped(operation: int, mask: Mask, diameter_px: float) -> Mask:
-    """Close, open or dilate with a disc of the nearest odd number of pixels across."""
+    """Close or open with a disc of the nearest odd number of pixels across."""
     side = 2 * round(max(0.0, diameter_px - 1) / 2) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), operation, disc), np.bool_)
