@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from microtome.errors import MicrotomeError
 from microtome.slides.slide import Slide, SlideRef
 
-Status = Literal["done", "empty", "failed"]
+Status = Literal["done", "empty", "failed", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class SlideOutcome:
 
     Attributes:
         ref: the slide as it was wanted.
-        status: `done`, `empty` (opened well, no tissue) or `failed`.
+        status: `done`, `empty` (opened well, no tissue), `failed`, or `unchanged` (a new stamp,
+            yet the bytes that the ledger calls done or empty already: nothing was embedded).
         content_id: hash of the bytes; empty where the file could not be read at all.
         cause: slug of the error's class (`SlideError.cause`); empty unless failed.
         message: the error's text; empty unless failed.
@@ -49,3 +51,13 @@ class SlideOutcome:
             raise ValueError(f"a slide has a cause if and only if it failed, not {self!r}")
         if self.status == "done" and not (self.slide and self.stored_tiles and self.fragments):
             raise ValueError(f"a slide that is done has facts and tiles, not {self!r}")
+        if self.status == "empty" and (self.slide is None or self.stored_tiles or self.fragments):
+            raise ValueError(f"a slide that is empty has facts and no tiles, not {self!r}")
+        if self.status in {"done", "empty", "unchanged"} and not self.content_id:
+            raise ValueError(f"a slide that could be read has a content id, not {self!r}")
+
+    def failed(self, error: type[MicrotomeError], message: str) -> SlideOutcome:
+        """The same slide as a failure of this class; its fragments are let go."""
+        return replace(
+            self, status="failed", cause=error.cause, message=message, stored_tiles=0, fragments=()
+        )

@@ -6,16 +6,20 @@ work    the ledger: one row per (slide, content, model)
 runs    one row per run of a job
 
 Further columns, one per manifest column, follow in `tiles` and `slides`; one vector column per
-model follows in `tiles`, named by `vector_column`.
+model follows in `tiles`, named by `vector_column`. What a column means stands in its field's
+metadata (`doc`), so it travels with the data; `platform/README.md` lists all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from microtome.models.card import ModelCard
 
 FORMAT_VERSION = 1
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
@@ -57,9 +61,10 @@ SLIDES = pa.schema(
         _column("mpp_source", pa.string(), "slide, manifest, objective or assumed"),
         _column("objective", pa.float64(), "magnification; null where unknown"),
         _column("tissue_mm2", pa.float64(), "area of the tissue mask, mm²"),
-        _column("tiles", pa.int64(), "tiles stored"),
+        _column("tiles", pa.int64(), "tiles stored; 0 where the slide holds no tissue"),
         _column("thumbnail", pa.binary(), "small JPEG of the tissue"),
         _column("properties", pa.string(), "further scanner facts from an allow-list, JSON"),
+        _column("stamp", pa.string(), "size and mtime or etag when read"),
         _column("run_id", pa.string(), "the run that wrote it"),
     ]
 )
@@ -81,8 +86,8 @@ WORK = pa.schema(
         _column("planned_tiles", pa.int64(), "tiles that the grid and the tissue mask asked for"),
         _column("stored_tiles", pa.int64(), "tiles in the atlas"),
         _column("reader", pa.string(), "the reader used; empty where none opened it"),
-        _column("bytes_read", pa.int64(), "taken from the file or store"),
-        _column("seconds", pa.float64(), "wall time in the worker"),
+        _column("bytes_read", pa.int64(), "taken from the file or store; null if lost in a crash"),
+        _column("seconds", pa.float64(), "wall time in the worker; null if lost in a crash"),
         _column("finished_at", pa.timestamp("us", tz="UTC"), "when the ledger was written"),
         _column("run_id", pa.string(), "the run that wrote it"),
     ]
@@ -99,9 +104,9 @@ RUNS = pa.schema(
         _column("model_id", pa.string(), "the model"),
         _column("settings", pa.string(), "JSON, without secrets"),
         _column("model_card", pa.string(), "JSON"),
-        _column("slides_done", pa.int64(), ""),
-        _column("slides_empty", pa.int64(), ""),
-        _column("slides_failed", pa.int64(), ""),
+        _column("slides_done", pa.int64(), "slides with tiles stored by this run"),
+        _column("slides_empty", pa.int64(), "slides that hold no tissue"),
+        _column("slides_failed", pa.int64(), "slides that failed"),
         _column("tiles", pa.int64(), "stored by this run"),
         _column("bytes_read", pa.int64(), "taken from files or the store"),
         _column("seconds", pa.float64(), "wall time, Ray's start included"),
@@ -110,15 +115,31 @@ RUNS = pa.schema(
     ]
 )
 
+TABLES = {"tiles": TILES, "slides": SLIDES, "work": WORK, "runs": RUNS}
+VECTOR_PREFIX = "vector_"
+CARD_KEY = b"microtome:model_card"
+
 
 def vector_column(model_id: str) -> str:
     """Name of the vector column of one model in `tiles`."""
-    return f"vector_{model_id}"
+    return f"{VECTOR_PREFIX}{model_id}"
 
 
-def vector_field(model_id: str, dim: int) -> pa.Field:
-    """Field of one model's vectors: unit length, float16, half the bytes at the same recall."""
-    return pa.field(vector_column(model_id), pa.list_(pa.float16(), dim))
+def vector_field(card: ModelCard) -> pa.Field:
+    """Field of one model's vectors, with its card: float16, half the bytes at the same recall."""
+    metadata = {
+        b"doc": f"unit vectors of the model {card.name}".encode(),
+        CARD_KEY: card.to_json().encode(),
+    }
+    return pa.field(
+        vector_column(card.model_id), pa.list_(pa.float16(), card.dim), metadata=metadata
+    )
+
+
+def work_id(slide_id: str, content_id: str, model_id: str) -> str:
+    """Key of the ledger: 128 bits of hex over a slide, its bytes and a model."""
+    key = json.dumps([slide_id, content_id, model_id])
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def tile_ids(content_id: str, grid_key: str, corners: NDArray[np.int64]) -> list[str]:

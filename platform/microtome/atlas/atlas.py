@@ -1,0 +1,284 @@
+"""The atlas as a whole: four tables under one URI that know their grid and their models.
+
+Whatever identifies an atlas stands in the tables themselves, where any reader of Lance finds it:
+format version and grid in the schema metadata of `tiles`, each model's card in the metadata of its
+vector column. `tiles` is made last, so an atlas exists exactly when all of it does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import lance
+import pyarrow as pa
+
+from microtome.atlas import schema
+from microtome.atlas.storage import check_uri, location, reason, storage_options, writing
+from microtome.config import GridSettings
+from microtome.errors import AtlasError, AtlasMismatch, AtlasNotFound, ModelMismatch
+from microtome.models.card import ModelCard
+
+if TYPE_CHECKING:
+    import lancedb
+
+STORAGE_VERSION = "2.2"  # the newest that lancedb 0.40 reads; pylance 14 would write 2.3
+MPP_TOLERANCE = 0.01
+VERSION_KEY = b"microtome:format_version"
+GRID_KEY = b"microtome:grid"
+MANIFEST_COLUMN = {b"doc": b"from the manifest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Atlas:
+    """An atlas as it was when opened; its tables are opened anew, at their newest, when asked for.
+
+    Attributes:
+        uri: as the user named it.
+        grid: where its tiles lie.
+        columns: the manifest columns, which `tiles` and `slides` both hold.
+        models: card of each model that has a vector column, by model id.
+        format_version: `schema.FORMAT_VERSION` of the program that made it.
+    """
+
+    uri: str
+    grid: GridSettings
+    columns: pa.Schema
+    models: Mapping[str, ModelCard]
+    format_version: int = schema.FORMAT_VERSION
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Open an atlas that exists; writes nothing.
+
+        Raises:
+            AtlasNotFound: no atlas lies there.
+            AtlasMismatch: it is no atlas of Microtome, or of a newer version.
+            AtlasError: the store refuses to read it.
+            SettingError: the URI holds credentials.
+        """
+        check_uri(uri)
+        tiles = open_table(uri, "tiles")
+        if tiles is None:
+            raise AtlasNotFound(
+                f"no atlas lies at {uri}",
+                remedy="Check the URI, or make an atlas with `microtome index SOURCE --atlas URI`.",
+            )
+        return cls._described(uri, tiles.schema)
+
+    @classmethod
+    def open_or_create(
+        cls, uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema
+    ) -> Self:
+        """Open the atlas to write to it, or make it; adds manifest columns that are new, as nulls.
+
+        A creation or addition that was interrupted half-way is finished.
+
+        Args:
+            uri: folder or object-store URI.
+            grid: the grid its tiles have, or will have.
+            card: the model whose vectors it holds, or will hold.
+            columns: the manifest's columns beyond slide id, case id, uri and mpp.
+
+        Raises:
+            AtlasMismatch: it has another grid, a column of another type, or a newer format.
+            ModelMismatch: it holds another model's vectors, or the model is for another mpp.
+            AtlasWriteFailed: the store refuses the write.
+            SettingError: the URI holds credentials.
+        """
+        check_uri(uri)
+        _check_mpp(card, grid)
+        _check_names(columns)
+        tiles = open_table(uri, "tiles")
+        with writing(uri, "the tables"):
+            if tiles is None:
+                _create(uri, grid, card, columns)
+            else:
+                found = cls._described(uri, tiles.schema)
+                found._check_grid(grid)
+                found._check_model(card)
+                for table in ("slides", "tiles"):
+                    _add_columns(uri, table, columns)
+        return cls.open(uri)
+
+    @classmethod
+    def _described(cls, uri: str, tiles: pa.Schema) -> Self:
+        """What the schema of `tiles` says about the atlas."""
+        metadata = tiles.metadata or {}
+        try:
+            version = int(metadata[VERSION_KEY])
+            grid = GridSettings(**json.loads(metadata[GRID_KEY]))
+        except (KeyError, ValueError, TypeError):
+            raise AtlasMismatch(
+                f"the tables at {uri} were not made by Microtome", remedy="Name another URI."
+            ) from None
+        if version > schema.FORMAT_VERSION:
+            raise AtlasMismatch(
+                f"the atlas {uri} has format {version}, this program reads up to "
+                f"{schema.FORMAT_VERSION}",
+                remedy="Update Microtome.",
+            )
+        further = [field for field in tiles if field.name not in schema.TILES.names]
+        vectors = [field for field in further if field.name.startswith(schema.VECTOR_PREFIX)]
+        cards = [ModelCard.from_json(field.metadata[schema.CARD_KEY].decode()) for field in vectors]
+        return cls(
+            uri,
+            grid,
+            pa.schema([field for field in further if field not in vectors]),
+            {card.model_id: card for card in cards},
+            version,
+        )
+
+    def _check_grid(self, grid: GridSettings) -> None:
+        if grid != self.grid:
+            raise AtlasMismatch(
+                f"the atlas {self.uri} has the grid {self.grid.key}, not {grid.key}",
+                remedy=f"Ask for mpp {self.grid.mpp:g}, tile-px {self.grid.tile_px} and stride-px "
+                f"{self.grid.stride_px}, or name a new atlas.",
+            )
+
+    def _check_model(self, card: ModelCard) -> None:
+        if card.model_id not in self.models:
+            held = ", ".join(f"{known.name} ({name})" for name, known in self.models.items())
+            raise ModelMismatch(
+                f"the atlas {self.uri} holds vectors of {held}, not of {card.name} "
+                f"({card.model_id})",
+                remedy="Use the model it holds, or name a new atlas.",
+            )
+
+    @property
+    def tiles(self) -> lance.LanceDataset:
+        """The newest version of `tiles`."""
+        return self.dataset("tiles")
+
+    @property
+    def slides(self) -> lance.LanceDataset:
+        """The newest version of `slides`."""
+        return self.dataset("slides")
+
+    @property
+    def work(self) -> lance.LanceDataset:
+        """The newest version of `work`, the ledger."""
+        return self.dataset("work")
+
+    @property
+    def runs(self) -> lance.LanceDataset:
+        """The newest version of `runs`."""
+        return self.dataset("runs")
+
+    def dataset(self, table: str) -> lance.LanceDataset:
+        """The newest version of one table.
+
+        Raises:
+            AtlasError: the table is missing or can't be read.
+        """
+        found = open_table(self.uri, table)
+        if found is None:
+            raise AtlasError(
+                f"the atlas {self.uri} has lost its table {table}",
+                remedy="Restore the folder from a backup, or index into a new atlas.",
+            )
+        return found
+
+    def table(self, table: str) -> lancedb.table.Table:
+        """One table through lancedb, for searching."""
+        import lancedb
+
+        connection = lancedb.connect(
+            location(self.uri), storage_options=storage_options(self.uri) or None
+        )
+        return connection.open_table(table)
+
+
+def table_uri(uri: str, table: str) -> str:
+    """Where lancedb keeps a table."""
+    return f"{location(uri)}/{table}.lance"
+
+
+def open_table(uri: str, table: str) -> lance.LanceDataset | None:
+    """The newest version of a table, or None where there is none.
+
+    Raises:
+        AtlasError: something is there, or may be, that can't be read.
+    """
+    try:
+        return lance.dataset(table_uri(uri, table), storage_options=storage_options(uri))
+    except ValueError as error:
+        if "was not found" in str(error):
+            return None
+        raise AtlasError(
+            f"the table {table} of {uri} can't be read: {reason(error, uri)}"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise AtlasError(
+            f"the table {table} of {uri} can't be read: {reason(error, uri)}",
+            remedy="Check the URI, the permissions and, for an object store, the AWS variables.",
+        ) from error
+
+
+def _create(uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:
+    """Make the tables that are missing, `tiles` last."""
+    facts: dict[bytes, Any] = {
+        VERSION_KEY: str(schema.FORMAT_VERSION).encode(),
+        GRID_KEY: json.dumps(asdict(grid)).encode(),
+    }
+    manifest = [field.with_metadata(MANIFEST_COLUMN) for field in columns]
+    planned = {
+        "runs": schema.RUNS,
+        "work": schema.WORK,
+        "slides": pa.schema([*schema.SLIDES, *manifest]),
+        "tiles": pa.schema([*schema.TILES, *manifest, schema.vector_field(card)]),
+    }
+    for table, columns_of_table in planned.items():
+        left = open_table(uri, table)
+        if left is not None and left.count_rows():
+            raise AtlasMismatch(
+                f"the tables at {uri} hold rows, but there is no table of tiles",
+                remedy="Restore the folder tiles.lance from a backup, or name a new atlas.",
+            )
+        lance.write_dataset(
+            columns_of_table.with_metadata(facts).empty_table(),
+            table_uri(uri, table),
+            mode="create" if left is None else "overwrite",
+            storage_options=storage_options(uri),
+            data_storage_version=STORAGE_VERSION,
+            enable_stable_row_ids=True,  # indices then survive compaction
+        )
+
+
+def _add_columns(uri: str, table: str, columns: pa.Schema) -> None:
+    """Add the columns that a table lacks, as nulls; no data is rewritten."""
+    dataset = open_table(uri, table)
+    assert dataset is not None  # noqa: S101  `tiles` is made last, so all of them are there
+    present = dataset.schema
+    for field in columns:
+        if field.name in present.names and present.field(field.name).type != field.type:
+            raise AtlasMismatch(
+                f"the column {field.name!r} of the manifest holds {field.type}, in the atlas {uri} "
+                f"it holds {present.field(field.name).type}",
+                remedy="Rename the column, or write its values as the atlas has them.",
+            )
+    lacking = [field for field in columns if field.name not in present.names]
+    if lacking:
+        dataset.add_columns(pa.schema([field.with_metadata(MANIFEST_COLUMN) for field in lacking]))
+
+
+def _check_names(columns: pa.Schema) -> None:
+    taken = {*schema.TILES.names, *schema.SLIDES.names}
+    for name in columns.names:
+        if name in taken or name.startswith((schema.VECTOR_PREFIX, "_")):
+            raise AtlasMismatch(
+                f"the manifest's column {name!r} has a name that the atlas uses itself",
+                remedy="Rename it.",
+            )
+
+
+def _check_mpp(card: ModelCard, grid: GridSettings) -> None:
+    if card.mpp is not None and abs(card.mpp - grid.mpp) > MPP_TOLERANCE * grid.mpp:
+        raise ModelMismatch(
+            f"the model {card.name} was made for {card.mpp:g} µm per pixel, the grid has "
+            f"{grid.mpp:g}",
+            remedy=f"Ask for --mpp {card.mpp:g}, or choose another model.",
+        )

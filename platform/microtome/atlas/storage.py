@@ -1,0 +1,91 @@
+"""Where the tables lie: a folder or an object store, and what a store's refusal means.
+
+Credentials come from the environment of the process that opens a table, never from a URI, and
+never travel between processes or into a message.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from microtome.errors import AtlasWriteFailed, SettingError
+
+_FROM_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "aws_access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
+    "AWS_SESSION_TOKEN": "aws_session_token",
+    "AWS_DEFAULT_REGION": "aws_region",
+    "AWS_REGION": "aws_region",
+    "AWS_ENDPOINT_URL": "aws_endpoint",
+    "AWS_ENDPOINT_URL_S3": "aws_endpoint",
+}
+"""AWS's variables and Lance's names for them; of two for one name the later wins."""
+
+_REASONS = {
+    r"os error 28|No space left|os error 122|Disk quota": "the disk is full",
+    r"os error 27|File too large": "the file grew past what the system allows",
+    r"os error 13|Permission denied|os error 30|Read-only": "writing there is not permitted",
+    r"NoSuchBucket": "there is no such bucket",
+    r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (
+        "the store refused the credentials"
+    ),
+    r"[Cc]onnection refused|error sending request|dns error": "the store can't be reached",
+    r"[Cc]ommit conflict|preempted": "another writer changed the atlas at the same moment",
+}
+
+
+def check_uri(uri: str) -> None:
+    """Raise `SettingError` where an atlas's URI is empty or holds credentials."""
+    if not uri:
+        raise SettingError("the atlas needs a folder or a URI", remedy="Pass --atlas URI.")
+    if "://" in uri and "@" in urlsplit(uri).netloc:
+        raise SettingError(
+            "the atlas's URI holds credentials",
+            remedy="Name only bucket and path; give keys by AWS_ACCESS_KEY_ID and its like.",
+        )
+
+
+def location(uri: str) -> str:
+    """The address that means the same in every process: local paths become absolute."""
+    return uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().resolve())
+
+
+def storage_options(uri: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Lance's storage options for a URI, from the usual AWS variables; empty for a folder."""
+    if urlsplit(uri).scheme != "s3":
+        return {}
+    options = {ours: environ[name] for name, ours in _FROM_ENVIRONMENT.items() if environ.get(name)}
+    if endpoint := options.get("aws_endpoint"):
+        # Stores that stand in for S3 rarely resolve bucket.host, and have no region of their own.
+        options["aws_virtual_hosted_style_request"] = "false"
+        options.setdefault("aws_region", "us-east-1")
+        if endpoint.startswith("http://"):
+            options["allow_http"] = "true"
+    return options
+
+
+def reason(error: Exception, uri: str) -> str:
+    """Why a store refused, in a few words: no source lines of Lance, no path but the user's."""
+    text = str(error)
+    for pattern, words in _REASONS.items():
+        if re.search(pattern, text):
+            return words
+    first = text.partition("\n")[0].partition(", /")[0].replace(location(uri), uri)
+    return first.replace(location(uri).lstrip("/"), uri)
+
+
+@contextmanager
+def writing(uri: str, what: str) -> Iterator[None]:
+    """Turn whatever a store says while `what` is written into `AtlasWriteFailed`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise AtlasWriteFailed(
+            f"{what} could not be written to the atlas {uri}: {reason(error, uri)}",
+            remedy="Nothing of it is visible; mend the store and run again to go on from there.",
+        ) from error
