@@ -1,0 +1,242 @@
+"""The committer: the only writer that makes tiles visible.
+
+A wave of slides goes through three commits, in this order:
+
+1. `slides`  what is known of each slide that is done or empty;
+2. `tiles`   all tiles of the wave become visible at once, those of changed slides in exchange for
+             their old ones;
+3. `work`    the ledger says `done`.
+
+Lance has no transaction across tables, so the order carries the proof. A slide's facts lie in
+`slides` before its tiles are visible; hence a slide without a row there has no tiles, and a wave
+of new slides never has to search the big table. A row in `slides` that no ledger row settles is a
+wave that was cut short; `recovery.recover` finishes or withdraws it when the next run starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import lance
+import pyarrow as pa
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.ledger import Work, read_work_of, record
+from microtome.atlas.outcome import SlideOutcome
+from microtome.atlas.presence import Presence, find_tiles, replacement
+from microtome.atlas.sql import one_of
+from microtome.atlas.storage import storage_options, writing
+from microtome.errors import AtlasWriteFailed, DuplicateContent
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """Slides that become visible together.
+
+    Attributes:
+        outcomes: judged: what is done or empty here will be so in the atlas.
+        present: visible tiles of those slides, before the wave.
+    """
+
+    outcomes: tuple[SlideOutcome, ...]
+    present: Mapping[str, Presence]
+
+
+class Committer:
+    """Commits outcomes of one run; there must be only one at a time per atlas."""
+
+    def __init__(self, atlas: Atlas, run_id: str, model_id: str) -> None:
+        self._atlas = atlas
+        self._run_id = run_id
+        self._model_id = model_id
+
+    def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
+        """Make a wave visible and write it down.
+
+        A slide named twice counts once, by its first outcome.
+
+        Returns:
+            What became of each, in the order given: an outcome whose tiles aren't all there, or
+            whose bytes the atlas holds under another slide id, comes back as failed.
+
+        Raises:
+            AtlasWriteFailed: the store refused a write; the next run finishes or undoes the wave.
+        """
+        wave = self._judge(outcomes)
+        self._write_slides(wave)
+        self._write_tiles(wave)
+        self._write_ledger(wave)
+        became = {outcome.ref.slide_id: outcome for outcome in wave.outcomes}
+        return tuple(became[outcome.ref.slide_id] for outcome in outcomes)
+
+    def _judge(self, outcomes: Sequence[SlideOutcome]) -> Wave:
+        first: dict[str, SlideOutcome] = {}
+        for outcome in outcomes:
+            first.setdefault(outcome.ref.slide_id, outcome)
+        complete = [_checked(outcome) for outcome in first.values()]
+        contents = self._known_contents(complete)
+        judged = _without_duplicates(complete, contents)
+        settled = [o.ref.slide_id for o in judged if o.status in {"done", "empty"}]
+        return Wave(judged, find_tiles(self._atlas, contents.keys() & settled))
+
+    def _known_contents(self, outcomes: Sequence[SlideOutcome]) -> dict[str, str]:
+        """Content ids in `slides`, by slide id, as far as they matter to these outcomes."""
+        slides = one_of("slide_id", [outcome.ref.slide_id for outcome in outcomes])
+        contents = one_of("content_id", [o.content_id for o in outcomes if o.content_id])
+        known = self._atlas.slides.to_table(
+            columns=["slide_id", "content_id"], filter=f"{slides} OR {contents}"
+        )
+        return {row["slide_id"]: row["content_id"] for row in known.to_pylist()}
+
+    def _write_slides(self, wave: Wave) -> None:
+        rows = [
+            slide_row(outcome, self._run_id)
+            for outcome in wave.outcomes
+            if outcome.status in {"done", "empty"}
+        ]
+        moved = [
+            {"slide_id": o.ref.slide_id, "uri": o.ref.uri, "stamp": o.ref.stamp}
+            for o in wave.outcomes
+            if o.status == "unchanged"
+        ]
+        with writing(self._atlas.uri, "slides"):
+            if rows:
+                slides = self._atlas.slides
+                table = pa.Table.from_pylist(rows, schema=slides.schema)
+                upsert = slides.merge_insert("slide_id").when_matched_update_all()
+                upsert.when_not_matched_insert_all().execute(table)
+            if moved:
+                slides = self._atlas.slides
+                columns = pa.schema([slides.schema.field(name) for name in moved[0]])
+                table = pa.Table.from_pylist(moved, schema=columns)
+                slides.merge_insert("slide_id").when_matched_update_all().execute(table)
+
+    def _write_tiles(self, wave: Wave) -> None:
+        arriving, leaving = [], dict(wave.present)
+        for outcome in wave.outcomes:
+            present = wave.present.get(outcome.ref.slide_id)
+            if present and self._holds(present, outcome):
+                del leaving[outcome.ref.slide_id]  # a wave cut short had got this far
+                continue
+            arriving += [lance.FragmentMetadata.from_json(text) for text in outcome.fragments]
+        if not (arriving or leaving):
+            return
+        with writing(self._atlas.uri, "tiles"):
+            tiles = self._atlas.tiles
+            lance.LanceDataset.commit(
+                tiles,
+                replacement(tiles, leaving, arriving),
+                read_version=tiles.version,
+                storage_options=storage_options(self._atlas.uri),
+                commit_message=f"run {self._run_id}",
+            )
+
+    def _holds(self, present: Presence, outcome: SlideOutcome) -> bool:
+        same_bytes = present.is_of(outcome.content_id, self._atlas.grid.key)
+        return same_bytes and present.tiles == outcome.stored_tiles
+
+    def _write_ledger(self, wave: Wave) -> None:
+        known = read_work_of(self._atlas, [outcome.ref.slide_id for outcome in wave.outcomes])
+        record(
+            self._atlas,
+            [self._work(outcome, known[outcome.ref.slide_id]) for outcome in wave.outcomes],
+        )
+
+    def _work(self, outcome: SlideOutcome, known: Sequence[Work]) -> Work:
+        """The ledger's row; `known` are its rows for the same slide so far."""
+        mine = [work for work in known if work.model_id == self._model_id]
+        if outcome.status == "unchanged":
+            (settled,) = (work for work in mine if work.settled)
+            return replace(settled, uri=outcome.ref.uri, stamp=outcome.ref.stamp)
+        return Work(
+            slide_id=outcome.ref.slide_id,
+            content_id=outcome.content_id,
+            model_id=self._model_id,
+            uri=outcome.ref.uri,
+            stamp=outcome.ref.stamp,
+            status=outcome.status,
+            cause=outcome.cause,
+            message=outcome.message,
+            attempts=max((work.attempts for work in mine), default=0) + 1,
+            planned_tiles=outcome.planned_tiles,
+            stored_tiles=outcome.stored_tiles,
+            reader=outcome.slide.reader if outcome.slide else "",
+            bytes_read=outcome.bytes_read,
+            seconds=outcome.seconds,
+            finished_at=datetime.now(UTC),
+            run_id=self._run_id,
+        )
+
+
+def _checked(outcome: SlideOutcome) -> SlideOutcome:
+    """The outcome, failed if its fragments don't hold exactly the tiles that were planned."""
+    if outcome.status not in {"done", "empty"}:
+        return outcome
+    # A retried fragment writer was seen to commit less than it was given (lance-ray#5290).
+    durable = sum(json.loads(fragment)["physical_rows"] for fragment in outcome.fragments)
+    if durable == outcome.stored_tiles == outcome.planned_tiles:
+        return outcome
+    return outcome.failed(
+        AtlasWriteFailed,
+        f"of {outcome.planned_tiles} planned tiles {outcome.stored_tiles} were embedded and "
+        f"{durable} stored",
+    )
+
+
+def _without_duplicates(
+    outcomes: Sequence[SlideOutcome], contents: Mapping[str, str]
+) -> tuple[SlideOutcome, ...]:
+    """Fail each slide whose bytes another slide has, in the atlas or earlier in the wave.
+
+    A slide that changes lets go of its former bytes for the slides after it.
+    """
+    owner = {content_id: slide_id for slide_id, content_id in contents.items()}
+    judged = []
+    for outcome in outcomes:
+        slide_id, content_id = outcome.ref.slide_id, outcome.content_id
+        if outcome.status in {"done", "empty"}:
+            other = owner.get(content_id, slide_id)
+            if other != slide_id:
+                judged.append(
+                    outcome.failed(
+                        DuplicateContent, f"the atlas holds the same bytes as the slide {other}"
+                    )
+                )
+                continue
+            owner.pop(contents.get(slide_id, ""), None)
+            owner[content_id] = slide_id
+        judged.append(outcome)
+    return tuple(judged)
+
+
+def slide_row(outcome: SlideOutcome, run_id: str) -> dict[str, object]:
+    """The row of `slides` for a slide that is done or empty."""
+    ref, slide = outcome.ref, outcome.slide
+    if slide is None:
+        raise ValueError(f"the slide {ref.slide_id} is {outcome.status} without facts")
+    return {
+        **ref.columns,
+        "slide_id": ref.slide_id,
+        "case_id": ref.case_id,
+        "uri": ref.uri,
+        "content_id": outcome.content_id,
+        "size_bytes": slide.size_bytes,
+        "format": slide.format,
+        "vendor": slide.vendor,
+        "reader": slide.reader,
+        "width_px": slide.width_px,
+        "height_px": slide.height_px,
+        "levels": len(slide.levels),
+        "mpp": slide.mpp,
+        "mpp_source": slide.mpp_source,
+        "objective": slide.objective,
+        "tissue_mm2": outcome.tissue_mm2,
+        "tiles": outcome.stored_tiles,
+        "thumbnail": outcome.thumbnail or None,
+        "properties": json.dumps(dict(slide.properties), sort_keys=True),
+        "stamp": ref.stamp,
+        "run_id": run_id,
+    }

@@ -1,0 +1,128 @@
+"""The ledger: what became of every slide that was ever wanted.
+
+One row per slide, content and model. Rows that a newer one settles are dropped in the same
+commit, so a slide has at most one row per model that says `done` or `empty`, and that row names
+the bytes whose tiles are in the atlas. A failed look at a slide leaves that row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.schema import WORK, work_id
+from microtome.atlas.sql import one_of, quoted
+from microtome.atlas.storage import writing
+from microtome.slides.slide import SlideRef
+
+WorkStatus = Literal["done", "empty", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One row of the ledger; `schema.WORK` says what each column means."""
+
+    slide_id: str
+    content_id: str
+    model_id: str
+    uri: str
+    stamp: str
+    status: WorkStatus
+    cause: str = ""
+    message: str = ""
+    attempts: int
+    planned_tiles: int
+    stored_tiles: int
+    reader: str = ""
+    bytes_read: int | None = None
+    seconds: float | None = None
+    finished_at: datetime
+    run_id: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do while the slide's bytes stay the same."""
+        return self.status != "failed"
+
+    def row(self) -> dict[str, object]:
+        """The row as the table holds it."""
+        return {"work_id": work_id(self.slide_id, self.content_id, self.model_id), **asdict(self)}
+
+
+_COLUMNS = [field.name for field in fields(Work)]
+
+
+class Ledger:
+    """What is known of one model's work when it is made; later commits aren't seen."""
+
+    def __init__(self, atlas: Atlas, model_id: str) -> None:
+        mine = read_work(atlas, f"model_id = {quoted(model_id)}")
+        self._settled = {work.slide_id: work for work in mine if work.settled}
+
+    def pending(self, refs: Sequence[SlideRef]) -> list[SlideRef]:
+        """The slides to look at, in order: new ones, failed ones, and those with a new stamp."""
+        return [ref for ref in refs if not self._is_current(ref)]
+
+    def finished(self, slide_id: str, content_id: str) -> bool:
+        """Whether these very bytes are done, or known to hold no tissue, under this slide id."""
+        return bool(content_id) and self.finished_content(slide_id) == content_id
+
+    def finished_content(self, slide_id: str) -> str:
+        """Content id that is done or empty under this slide id; empty where there is none.
+
+        A worker that meets the same content id has nothing to embed: its outcome is `unchanged`.
+        """
+        work = self._settled.get(slide_id)
+        return work.content_id if work else ""
+
+    def _is_current(self, ref: SlideRef) -> bool:
+        work = self._settled.get(ref.slide_id)
+        return work is not None and work.stamp == ref.stamp
+
+
+def read_work(atlas: Atlas, where: str | None = None) -> list[Work]:
+    """Rows of the ledger that match an SQL filter."""
+    table = atlas.work.to_table(columns=_COLUMNS, filter=where)
+    return [Work(**row) for row in table.to_pylist()]
+
+
+def read_work_of(atlas: Atlas, slide_ids: Iterable[str]) -> Mapping[str, list[Work]]:
+    """Rows of the ledger by slide id, of all models."""
+    by_slide: dict[str, list[Work]] = {slide_id: [] for slide_id in slide_ids}
+    for work in read_work(atlas, one_of("slide_id", by_slide)):
+        by_slide[work.slide_id].append(work)
+    return by_slide
+
+
+def record(atlas: Atlas, works: Sequence[Work]) -> None:
+    """Write rows and drop those they supersede, in one commit.
+
+    Raises:
+        AtlasWriteFailed: the store refuses the write.
+    """
+    if not works:
+        return
+    rows = pa.Table.from_pylist([work.row() for work in works], schema=WORK)
+    with writing(atlas.uri, "the ledger"):
+        (
+            atlas.work.merge_insert("work_id")
+            .when_matched_update_all()
+            .when_not_matched_insert_all()
+            .when_not_matched_by_source_delete(" OR ".join(map(_superseded_by, works)))
+            .execute(rows)
+        )
+
+
+def _superseded_by(work: Work) -> str:
+    """Filter for the rows that `work` makes untrue."""
+    slide, model = quoted(work.slide_id), quoted(work.model_id)
+    if not work.settled:
+        return f"(slide_id = {slide} AND model_id = {model} AND status = 'failed')"
+    # Replaced tiles take the vectors of every model with them, so other contents go for all.
+    content = quoted(work.content_id)
+    return f"(slide_id = {slide} AND (model_id = {model} OR content_id <> {content}))"

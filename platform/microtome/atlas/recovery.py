@@ -1,0 +1,120 @@
+"""What a run does first: finish, or undo, what a killed run left between two commits.
+
+The committer writes `slides`, then `tiles`, then `work` (see `commit`). So a row in `slides` that
+no row of the ledger settles belongs to a wave that was cut short, and its tiles tell how far:
+
+- they are all there: the ledger row is written, and nothing is embedded again;
+- they aren't: the slide is withdrawn and is pending again. If its bytes had changed, the old tiles
+  go as well, for the file they were cut from is no more and their slide's facts are overwritten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import lance
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.ledger import Work, read_work_of, record
+from microtome.atlas.presence import Presence, find_tiles, replacement
+from microtome.atlas.sql import one_of
+from microtome.atlas.storage import storage_options, writing
+
+_FACTS = ["slide_id", "content_id", "uri", "stamp", "reader", "tiles", "run_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was found.
+
+    Attributes:
+        mended: slides that are complete and that the ledger knows again.
+        withdrawn: slides that are to be indexed again.
+    """
+
+    mended: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+
+
+def recover(atlas: Atlas) -> Recovered:
+    """Make the tables agree; to be called before the ledger is read, while nobody else writes.
+
+    Raises:
+        AtlasWriteFailed: the store refuses a write.
+    """
+    unsettled = _unsettled(atlas)
+    if not unsettled:
+        return Recovered()
+    present = find_tiles(atlas, [row["slide_id"] for row in unsettled])
+    whole = [row for row in unsettled if _is_whole(row, present.get(row["slide_id"]), atlas)]
+    _mend(atlas, whole)
+    mended = tuple(row["slide_id"] for row in whole)
+    withdrawn = tuple(row["slide_id"] for row in unsettled if row["slide_id"] not in mended)
+    _withdraw(atlas, {slide_id: present.get(slide_id) for slide_id in withdrawn})
+    return Recovered(mended, withdrawn)
+
+
+def _unsettled(atlas: Atlas) -> list[dict[str, Any]]:
+    """Rows of `slides` whose content no row of the ledger calls done or empty."""
+    settled = atlas.work.to_table(columns=["slide_id", "content_id"], filter="status <> 'failed'")
+    known = set(zip(*settled.to_pydict().values(), strict=True))
+    rows = atlas.slides.to_table(columns=_FACTS).to_pylist()
+    return [row for row in rows if (row["slide_id"], row["content_id"]) not in known]
+
+
+def _is_whole(row: dict[str, Any], present: Presence | None, atlas: Atlas) -> bool:
+    if present is None:
+        return bool(row["tiles"] == 0)
+    same_bytes = present.is_of(row["content_id"], atlas.grid.key)
+    return same_bytes and present.tiles == row["tiles"]
+
+
+def _mend(atlas: Atlas, rows: list[dict[str, Any]]) -> None:
+    """Write the ledger rows that are missing; what only the worker knew stays null."""
+    if not rows:
+        return
+    run_models = atlas.runs.to_table(
+        columns=["run_id", "model_id"], filter=one_of("run_id", [row["run_id"] for row in rows])
+    )
+    model_of = dict(zip(*run_models.to_pydict().values(), strict=True))
+    known = read_work_of(atlas, [row["slide_id"] for row in rows])
+    record(
+        atlas,
+        [
+            Work(
+                slide_id=row["slide_id"],
+                content_id=row["content_id"],
+                model_id=model_of[row["run_id"]],
+                uri=row["uri"],
+                stamp=row["stamp"],
+                status="done" if row["tiles"] else "empty",
+                attempts=max((work.attempts for work in known[row["slide_id"]]), default=0) + 1,
+                planned_tiles=row["tiles"],
+                stored_tiles=row["tiles"],
+                reader=row["reader"],
+                finished_at=datetime.now(UTC),
+                run_id=row["run_id"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _withdraw(atlas: Atlas, slides: dict[str, Presence | None]) -> None:
+    """Take slides out: the ledger's word first, the row that shows the need for it last."""
+    if not slides:
+        return
+    leaving = {slide_id: present for slide_id, present in slides.items() if present}
+    with writing(atlas.uri, "the withdrawal of slides left half-way"):
+        atlas.work.delete(f"{one_of('slide_id', slides)} AND status <> 'failed'")
+        if leaving:
+            tiles = atlas.tiles
+            lance.LanceDataset.commit(
+                tiles,
+                replacement(tiles, leaving, []),
+                read_version=tiles.version,
+                storage_options=storage_options(atlas.uri),
+            )
+        atlas.slides.delete(one_of("slide_id", slides))

@@ -1,0 +1,97 @@
+"""The runs of a job: when, with which settings and model, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from microtome import __version__
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.schema import RUNS
+from microtome.atlas.sql import quoted
+from microtome.atlas.storage import writing
+from microtome.models.card import ModelCard
+
+RunStatus = Literal["finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What a run did.
+
+    Attributes:
+        slides_done: slides with tiles stored.
+        slides_empty: slides that hold no tissue.
+        slides_failed: slides that failed.
+        tiles: tiles stored.
+        bytes_read: taken from files or the store.
+        seconds: wall time, Ray's start included.
+        tiles_per_s: tiles over the time spent on slides.
+        gpu_seconds: GPUs held × time; 0 on a CPU.
+    """
+
+    slides_done: int = 0
+    slides_empty: int = 0
+    slides_failed: int = 0
+    tiles: int = 0
+    bytes_read: int = 0
+    seconds: float = 0.0
+    tiles_per_s: float = 0.0
+    gpu_seconds: float = 0.0
+
+
+def start_run(atlas: Atlas, command: str, settings: Mapping[str, Any], card: ModelCard) -> str:
+    """Note that a run starts; runs that a killed process left `running` become `interrupted`.
+
+    Args:
+        atlas: where it writes.
+        command: `index`, ….
+        settings: JSON values, without secrets.
+        card: the model it uses.
+
+    Returns:
+        The run's id; ids sort by time.
+
+    Raises:
+        AtlasWriteFailed: the store refuses the write.
+    """
+    started = datetime.now(UTC)
+    run_id = f"{started:%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+    row = {
+        "run_id": run_id,
+        "command": command,
+        "status": "running",
+        "started_at": started,
+        "microtome_version": __version__,
+        "model_id": card.model_id,
+        "settings": json.dumps(dict(settings), sort_keys=True, default=str),
+        "model_card": card.to_json(),
+        **asdict(RunTotals()),
+    }
+    with writing(atlas.uri, "the run"):
+        runs = atlas.runs
+        if runs.count_rows("status = 'running'"):
+            runs.update({"status": "'interrupted'"}, where="status = 'running'")
+        atlas.runs.insert(pa.Table.from_pylist([row], schema=RUNS))
+    return run_id
+
+
+def finish_run(atlas: Atlas, run_id: str, status: RunStatus, totals: RunTotals) -> None:
+    """Note how a run ended.
+
+    Raises:
+        AtlasWriteFailed: the store refuses the write.
+    """
+    now = datetime.now(UTC)
+    ended = {"status": status, "finished_at": now, **asdict(totals)}
+    with writing(atlas.uri, "the run"):
+        runs = atlas.runs
+        (row,) = runs.to_table(filter=f"run_id = {quoted(run_id)}").to_pylist()
+        mended = pa.Table.from_pylist([row | ended], schema=RUNS)
+        runs.merge_insert("run_id").when_matched_update_all().execute(mended)

@@ -1,0 +1,126 @@
+"""The ledger: what is left to do, and what a crash left to mend."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from microtome.atlas.ledger import Ledger, Work, read_work
+from microtome.atlas.recovery import Recovered, recover
+from microtome.atlas.schema import WORK
+from support.made_atlas import CARD, MadeAtlas, content_id, ref_of
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeAtlas:
+    return MadeAtlas(str(tmp_path))
+
+
+def ledger(made: MadeAtlas) -> Ledger:
+    return Ledger(made.atlas, CARD.model_id)
+
+
+def test_a_row_of_the_ledger_has_the_tables_columns():
+    assert ["work_id", *(field.name for field in fields(Work))] == WORK.names
+
+
+@pytest.mark.parametrize(
+    ("slide_id", "stamp", "is_pending"),
+    [
+        ("done", "1", False),
+        ("done", "2", True),  # the file may have changed
+        ("empty", "1", False),
+        ("failed", "1", True),  # tried again
+        ("new", "1", True),
+    ],
+)
+def test_what_is_pending(made: MadeAtlas, slide_id: str, stamp: str, is_pending: bool):
+    made.committer.commit([made.done("done"), made.empty("empty"), made.failed("failed")])
+    ref = ref_of(slide_id, stamp=stamp)
+    assert ledger(made).pending([ref]) == ([ref] if is_pending else [])
+
+
+def test_pending_slides_keep_their_order(made: MadeAtlas):
+    made.committer.commit([made.done("b")])
+    refs = [ref_of(name) for name in ("c", "b", "a")]
+    assert [ref.slide_id for ref in ledger(made).pending(refs)] == ["c", "a"]
+
+
+def test_another_models_work_does_not_count(made: MadeAtlas):
+    made.committer.commit([made.done("a")])
+    assert Ledger(made.atlas, "another").pending([ref_of("a")]) == [ref_of("a")]
+
+
+def test_finished_means_these_very_bytes(made: MadeAtlas):
+    made.committer.commit([made.done("a"), made.empty("e"), made.failed("f")])
+    known = ledger(made)
+    assert known.finished("a", content_id("a"))
+    assert known.finished("e", content_id("e"))
+    assert not known.finished("a", content_id("other"))
+    assert not known.finished("f", "")
+    assert known.finished_content("a") == content_id("a")
+    assert known.finished_content("f") == ""
+
+
+def test_attempts_are_counted_until_a_slide_succeeds(made: MadeAtlas):
+    for outcome in (made.failed("a"), made.failed("a", "unreadable"), made.done("a")):
+        made.committer.commit([outcome])
+    (work,) = read_work(made.atlas)
+    assert (work.status, work.attempts, work.cause, work.message) == ("done", 3, "", "")
+
+
+def test_only_the_newest_failure_of_a_slide_is_kept(made: MadeAtlas):
+    made.committer.commit([made.failed("a")])
+    made.committer.commit([replace(made.failed("a", "read-failed"), content_id=content_id("a"))])
+    assert [work.cause for work in read_work(made.atlas)] == ["read-failed"]
+
+
+def test_nothing_to_recover_is_no_write(made: MadeAtlas):
+    made.committer.commit([made.done("a"), made.empty("e"), made.failed("f")])
+    versions = [made.atlas.dataset(table).version for table in ("slides", "tiles", "work")]
+    assert recover(made.atlas) == Recovered()
+    assert [made.atlas.dataset(t).version for t in ("slides", "tiles", "work")] == versions
+
+
+def test_a_slide_whose_ledger_row_is_lost_is_mended_from_its_tiles(made: MadeAtlas):
+    made.committer.commit([made.done("a"), made.empty("e"), made.done("b")])
+    made.atlas.work.delete("slide_id IN ('a', 'e')")
+    assert recover(made.atlas) == Recovered(mended=("a", "e"))
+    assert ledger(made).pending([ref_of("a"), ref_of("b"), ref_of("e")]) == []
+    work = next(work for work in read_work(made.atlas) if work.slide_id == "a")
+    assert (work.status, work.stored_tiles, work.attempts) == ("done", 5, 1)
+    assert (work.bytes_read, work.seconds) == (None, None)
+
+
+def test_a_slide_that_lost_some_tiles_is_withdrawn(made: MadeAtlas):
+    made.committer.commit([made.done("a"), made.done("b")])
+    made.atlas.work.delete("slide_id = 'a'")
+    made.atlas.tiles.delete("slide_id = 'a' AND x > 64")
+    assert recover(made.atlas) == Recovered(withdrawn=("a",))
+    assert made.state() == {"b": (content_id("b"), 5, "done", 5)}
+
+
+@pytest.mark.parametrize("table", ["work", "tiles", "slides"])
+def test_a_withdrawal_that_is_killed_is_finished_later(
+    made: MadeAtlas, monkeypatch: pytest.MonkeyPatch, table: str
+):
+    """Killed before its deletion from each table; the slide was changing from old to new."""
+    made.committer.commit([made.done("a", "old"), made.done("b")])
+    committer = made.committer
+    monkeypatch.setattr(committer, "_write_tiles", _die)
+    with pytest.raises(KeyboardInterrupt):
+        committer.commit([made.done("a", "new")])
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(type(made.atlas), table, property(_die))
+        with pytest.raises(KeyboardInterrupt):
+            recover(made.atlas)
+    recover(made.atlas)
+    assert made.state() == {"b": (content_id("b"), 5, "done", 5)}
+    assert [ref.slide_id for ref in ledger(made).pending([ref_of("a"), ref_of("b")])] == ["a"]
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
