@@ -1,0 +1,98 @@
+"""What the atlas says about itself, as plain rows for tables and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+from microtome.atlas import schema
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.ledger import Work, WorkStatus, read_work
+from microtome.atlas.storage import location
+from microtome.errors import SettingError
+
+_LEDGER = ("uri", "status", "cause", "message", "attempts", "planned_tiles", "seconds")
+_FACTS = [name for name in schema.SLIDES.names if name not in {"thumbnail", "properties", "stamp"}]
+_RUN_COLUMNS = [name for name in schema.RUNS.names if name not in {"settings", "model_card"}]
+
+
+def list_slides(atlas: Atlas, status: str | None = None) -> list[dict[str, Any]]:
+    """Every slide that was ever wanted, by slide id; with a status, only those.
+
+    Returns:
+        One row per slide: the columns of `slides` (without picture and properties; None, and
+        0 tiles, where the slide failed before there were any facts) and manifest columns, then
+        the newest word of the ledger: uri, status, cause, message, attempts, planned_tiles and
+        seconds.
+
+    Raises:
+        SettingError: there is no such status.
+        AtlasError: a table can't be read.
+    """
+    if status is not None and status not in get_args(WorkStatus):
+        raise SettingError(f"status must be one of {', '.join(get_args(WorkStatus))}, not {status}")
+    newest: dict[str, Work] = {}
+    for work in sorted(read_work(atlas), key=lambda work: work.finished_at):
+        newest[work.slide_id] = work
+    names = [*_FACTS, *atlas.columns.names]
+    facts = {row["slide_id"]: row for row in atlas.slides.to_table(columns=names).to_pylist()}
+    nothing = dict.fromkeys(names) | {"tiles": 0}
+    return [
+        facts.get(slide_id, nothing | {"slide_id": slide_id})
+        | {name: getattr(work, name) for name in _LEDGER}
+        for slide_id, work in sorted(newest.items())
+        if status is None or work.status == status
+    ]
+
+
+def describe(atlas: Atlas) -> dict[str, Any]:
+    """The atlas at a glance.
+
+    Returns:
+        JSON values: uri, format_version, grid, models, columns (name → type), tiles, slides
+        (status → count), bytes on disk (None on an object store, where counting is slow) and
+        runs, newest first, without settings and card.
+
+    Raises:
+        AtlasError: a table can't be read.
+    """
+    counted = Counter(work["status"] for work in list_slides(atlas))
+    runs = atlas.runs.to_table(columns=_RUN_COLUMNS).sort_by([("run_id", "descending")])
+    return {
+        "uri": atlas.uri,
+        "format_version": atlas.format_version,
+        "grid": asdict(atlas.grid),
+        "models": [
+            {
+                "model_id": card.model_id,
+                "name": card.name,
+                "dim": card.dim,
+                "mpp": card.mpp,
+                "licence": card.licence,
+                "notes": card.notes,
+            }
+            for card in atlas.models.values()
+        ],
+        "columns": {column.name: str(column.type) for column in atlas.columns},
+        "tiles": atlas.tiles.count_rows(),
+        "slides": {status: counted[status] for status in get_args(WorkStatus)},
+        "bytes": _bytes_on_disk(atlas.uri),
+        "runs": [_plain(run) for run in runs.to_pylist()],
+    }
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its times as ISO 8601 text."""
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }
+
+
+def _bytes_on_disk(uri: str) -> int | None:
+    if "://" in uri:
+        return None
+    return sum(path.stat().st_size for path in Path(location(uri)).rglob("*") if path.is_file())

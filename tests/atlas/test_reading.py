@@ -1,0 +1,62 @@
+"""What `microtome slides` and `microtome info` say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from microtome.atlas.reading import describe, list_slides
+from microtome.atlas.runs import RunTotals, finish_run
+from microtome.errors import SettingError
+from support.made_atlas import CARD, MadeAtlas
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeAtlas:
+    made = MadeAtlas(str(tmp_path))
+    made.committer.commit([made.failed("f"), made.done("d"), made.empty("e")])
+    return made
+
+
+def test_every_wanted_slide_is_listed_with_what_became_of_it(made: MadeAtlas):
+    told = [(r["slide_id"], r["status"], r["cause"], r["tiles"]) for r in list_slides(made.atlas)]
+    assert told == [("d", "done", "", 5), ("e", "empty", "", 0), ("f", "failed", "truncated", 0)]
+
+
+def test_rows_have_the_same_keys_whether_or_not_there_are_facts(made: MadeAtlas):
+    done, empty, failed = list_slides(made.atlas)
+    assert done.keys() == empty.keys() == failed.keys()
+    assert (done["mpp"], done["organ"], done["tissue_mm2"]) == (0.25, "lung", 1.5)
+    assert (failed["mpp"], failed["organ"], failed["uri"]) == (None, None, "slides/f")
+
+
+@pytest.mark.parametrize(
+    ("status", "names"), [("failed", ["f"]), ("done", ["d"]), (None, [*"def"])]
+)
+def test_slides_by_status(made: MadeAtlas, status: str | None, names: list[str]):
+    assert [row["slide_id"] for row in list_slides(made.atlas, status)] == names
+
+
+def test_an_unknown_status_is_refused(made: MadeAtlas):
+    with pytest.raises(SettingError, match="done, empty, failed, not broken"):
+        list_slides(made.atlas, "broken")
+
+
+def test_a_slide_that_failed_after_it_changed_says_so_and_keeps_its_facts(made: MadeAtlas):
+    made.committer.commit([made.failed("d", stamp="2")])
+    row = list_slides(made.atlas)[0]
+    assert (row["status"], row["tiles"]) == ("failed", 5)
+
+
+def test_the_atlas_at_a_glance_is_json(made: MadeAtlas):
+    finish_run(made.atlas, made.run_id, "finished", RunTotals(slides_done=1))
+    told = json.loads(json.dumps(describe(made.atlas)))
+    assert told["slides"] == {"done": 1, "empty": 1, "failed": 1}
+    assert told["tiles"] == 5
+    assert told["grid"] == {"mpp": 0.5, "tile_px": 16, "stride_px": 16}
+    assert told["columns"] == {"organ": "string", "age": "int64"}
+    assert [model["model_id"] for model in told["models"]] == [CARD.model_id]
+    assert [run["status"] for run in told["runs"]] == ["finished"]
+    assert told["bytes"] > 1000

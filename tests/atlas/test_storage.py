@@ -1,0 +1,105 @@
+"""Folders and object stores: the same atlas, and no secret in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.storage import storage_options, writing
+from microtome.errors import AtlasError, AtlasNotFound, AtlasWriteFailed
+from support.made_atlas import MadeAtlas, content_id
+from support.object_store import ObjectStore, running_store
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hunter2"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "environ", "options"),
+    [
+        ("atlas", KEYS, {}),
+        ("s3://b/a", {}, {}),
+        ("s3://b/a", {"AWS_DEFAULT_REGION": "eu-west-1"}, {"aws_region": "eu-west-1"}),
+        (
+            "s3://b/a",
+            {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-2"},
+            {"aws_region": "eu-west-1"},
+        ),
+        ("s3://b/a", KEYS, {"aws_access_key_id": "key", "aws_secret_access_key": "hunter2"}),
+        (  # a store of one's own: path-style, a region it doesn't ask for, TLS
+            "s3://b/a",
+            {"AWS_ENDPOINT_URL": "https://store"},
+            {
+                "aws_endpoint": "https://store",
+                "aws_region": "us-east-1",
+                "aws_virtual_hosted_style_request": "false",
+            },
+        ),
+        (  # plain HTTP only where the endpoint says so
+            "s3://b/a",
+            {"AWS_ENDPOINT_URL": "http://store", "AWS_REGION": "x"},
+            {
+                "aws_endpoint": "http://store",
+                "aws_region": "x",
+                "aws_virtual_hosted_style_request": "false",
+                "allow_http": "true",
+            },
+        ),
+    ],
+)
+def test_options_come_from_the_usual_variables(uri: str, environ, options):
+    assert storage_options(uri, environ) == options
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("LanceError(IO): No space left on device (os error 28), /rust/a.rs:1", "the disk is full"),
+        ("... Permission denied (os error 13) ...", "writing there is not permitted"),
+        ("Client error with status 403 Forbidden: <Error>", "the store refused the credentials"),
+        ("something else: /home/me/atlas/x, /rust/b.rs:7", "something else: /home/me/atlas/x"),
+    ],
+)
+def test_a_refusal_is_told_in_a_few_words(said: str, told: str):
+    with pytest.raises(AtlasWriteFailed) as caught, writing("atlas", "tiles"):
+        raise OSError(said)
+    assert caught.value.message == f"tiles could not be written to the atlas atlas: {told}"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    with running_store() as store, pytest.MonkeyPatch.context() as environment:
+        for name, value in store.variables.items():
+            environment.setenv(name, value)
+        yield store
+
+
+def test_an_atlas_in_a_bucket_is_like_one_in_a_folder(store: ObjectStore):
+    made = MadeAtlas(f"{store.bucket()}/atlas")
+    made.committer.commit([made.done("a", "old"), made.failed("f"), made.done("b")])
+    made.committer.commit([made.done("a", "new", tiles=3)])
+    assert made.state() == {
+        "a": (content_id("new"), 3, "done", 3),
+        "b": (content_id("b"), 5, "done", 5),
+        "f": ("", 0, "failed", 0),
+    }
+    assert Atlas.open(made.uri).table("tiles").count_rows() == 8
+
+
+def test_an_empty_place_in_a_bucket_is_no_atlas(store: ObjectStore):
+    with pytest.raises(AtlasNotFound):
+        Atlas.open(f"{store.bucket()}/nothing")
+
+
+def test_a_missing_bucket_is_said(store: ObjectStore):
+    with pytest.raises(AtlasError, match="s3://no-such-bucket-here/atlas"):
+        Atlas.open("s3://no-such-bucket-here/atlas")
+
+
+def test_a_folder_where_writing_is_refused_is_said(tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(AtlasError, match=r"can.t be read|could not be written") as caught:
+        MadeAtlas(str(tmp_path / "file" / "atlas"))
+    assert ".rs" not in str(caught.value)
