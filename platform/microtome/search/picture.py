@@ -134,6 +134,7 @@ def _read(text: str) -> bytes:
 
 def _opened(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a file cut short is refused just below
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(data), formats=_FORMATS)
 

@@ -84,6 +84,7 @@ class SearchResult:
     Attributes:
         hits: at most k.
         query: what was asked.
+        settings: how it was searched.
         model_id: whose vectors were compared.
         coverage: share of the tiles that were searched (those that pass the filter and the
             exclusion) which have a vector of this model; 1 where none passes.
@@ -94,6 +95,7 @@ class SearchResult:
 
     hits: tuple[Hit, ...]
     query: Query
+    settings: SearchSettings
     model_id: str
     coverage: float
     notes: tuple[str, ...] = ()

@@ -71,6 +71,7 @@ class Searcher:
         return SearchResult(
             hits=read_hits(tiles, found.offsets.tolist(), found.scores.tolist()),
             query=query,
+            settings=settings,
             model_id=model_id,
             coverage=found.scored / found.seen if found.seen else 1.0,
             notes=(*asked.notes, *exclusion_notes, *_about_coverage(found, settings)),
@@ -79,7 +80,7 @@ class Searcher:
         )
 
     def _model_id(self, query: Query, settings: SearchSettings) -> str:
-        """Whose vectors are compared: the model asked for, else the encoder's, else the only one."""
+        """Whose vectors are compared: the model asked for, the encoder's, or the only one."""
         held = self._atlas.models
         card = None if isinstance(query, TileQuery) else self._loaded().card
         wanted = settings.model_id or (card.model_id if card else None)
@@ -110,7 +111,7 @@ class Searcher:
                 remedy="Name the model, or ask by tile id.",
             )
         if not hasattr(self._encoder, "encode"):
-            self._encoder = cast("Callable[[], Encoder]", self._encoder)()
+            self._encoder = self._encoder()
         return cast(Encoder, self._encoder)
 
     def _vector(self, query: Query, asked: Asked, model_id: str, tiles: Any) -> NDArray[np.float32]:
