@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.object_store import ObjectStore, running_store
 
 
 def _folder_from(variable: str) -> Path:
@@ -26,3 +29,18 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """Pretrained weights for timm; never part of the project."""
     return _folder_from("MICROTOME_TEST_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3 store, over real HTTP."""
+    with running_store() as store:
+        yield store
+
+
+@pytest.fixture
+def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An S3 store that this process's AWS variables point to; `s3.bucket(files)` makes a bucket."""
+    for name, value in object_store.variables.items():
+        monkeypatch.setenv(name, value)
+    return object_store

@@ -46,6 +46,11 @@ class ObjectStore:
         return f"s3://{name}"
 
 
+def forget_stores() -> None:
+    """Drop open S3 filesystems, which keep the credentials that they were opened with."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
 @contextmanager
 def running_store() -> Iterator[ObjectStore]:
     """Start a store on a free port; it ends with the block."""

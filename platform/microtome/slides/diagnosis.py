@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
+from operator import add
 from typing import Any
 
 import tifffile
@@ -69,14 +70,11 @@ def check_complete(path: str, name: str) -> None:
 
 
 def _last_byte(tiff: tifffile.TiffFile) -> int:
-    """Where the furthest thing ends that the directories name: pixels or a further directory."""
-    ends = [0]
+    """Where the furthest thing ends that the directories name: pixels, values, a directory."""
+    ends = [_next_directory(tiff)]
     for page in tiff.pages:
-        ends += [
-            offset + count
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
-        ]
-    ends.append(_next_directory(tiff))
+        ends += map(add, page.dataoffsets, page.databytecounts)
+        ends += [tag.valueoffset + tag.valuebytecount for tag in page.tags]
     return max(ends)
 
 
