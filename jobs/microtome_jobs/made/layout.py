@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import NamedTuple
@@ -105,16 +106,16 @@ def _divided(
     rng: np.random.Generator, piece: NDArray[np.bool_], count: int
 ) -> Iterator[NDArray[np.bool_]]:
     """Give every cell of a piece to the nearest of `count` sites, distances bent by noise."""
-    rows, columns = piece.shape
     cells = np.argwhere(piece)
     sites = _far_apart(rng, cells, count)
-    bend = [fractal_noise(rng, (rows, columns), 32, octaves=3) * 8 for _ in range(2)]
+    region = math.sqrt(len(cells) / count)  # about its side; bent by a sixth none can vanish
+    bend = [fractal_noise(rng, piece.shape, 0.7 * region) * region / 6 for _ in range(2)]
     bent = cells + np.stack([field[piece] for field in bend], axis=1)
     nearest = np.linalg.norm(bent[:, None] - sites, axis=2).argmin(axis=1)
     for site in range(count):
-        region = np.zeros_like(piece)
-        region[tuple(cells[nearest == site].T)] = True
-        yield region
+        mine = np.zeros_like(piece)
+        mine[tuple(cells[nearest == site].T)] = True
+        yield mine
 
 
 def _far_apart(

@@ -7,7 +7,7 @@ and optical densities add up: I = I₀ · 10^-(h·H + e·E).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -42,25 +42,28 @@ class StainStyle:
     haematoxylin: float = 1.0
     eosin: float = 1.0
     hue: float = 0.0
-    glass: tuple[float, float, float] = field(default=(244.0, 242.0, 245.0))
+    glass: tuple[float, float, float] = (244, 242, 245)
     grain: float = 2.0
 
-    def colours(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Transmittance of every amount, haematoxylin and eosin, each (3, 256) float32."""
-        red, green, blue = HAEMATOXYLIN
-        blue_shift = np.array([red, green - self.hue, blue])
-        red, green, blue = EOSIN
-        grey_shift = np.array([red + 0.06 + self.hue, green - 0.08, blue + 0.2])
+    def tables(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """What is left of the lamp's light after each amount of haematoxylin, and of eosin.
+
+        Returns:
+            Two (3, 256) uint8, by channel and amount: grey levels; shares, 255 for all of it.
+        """
         amounts = np.arange(256) / AMOUNT_PER_OD
-        return (
-            _transmitted(blue_shift, self.haematoxylin * amounts),
-            _transmitted(grey_shift, self.eosin * amounts),
-        )
+        red, green, blue = HAEMATOXYLIN
+        nuclear = _left((red, green - self.hue, blue), self.haematoxylin * amounts)
+        # Eosin as scanners see it is less pure than the published vector: it takes some blue.
+        red, green, blue = EOSIN
+        plasmic = _left((red + 0.06 + self.hue, green - 0.08, blue + 0.2), self.eosin * amounts)
+        lamp = np.array(self.glass)[:, None]
+        return np.rint(lamp * nuclear).astype(np.uint8), np.rint(255 * plasmic).astype(np.uint8)
 
 
-def _transmitted(stain: NDArray[np.float64], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
-    unit = stain / np.linalg.norm(stain)
-    return (10.0 ** -np.outer(unit, amounts)).astype(np.float32)
+def _left(stain: tuple[float, float, float], amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit = np.array(stain) / np.linalg.norm(stain)
+    return np.asarray(10.0 ** -np.outer(unit, amounts))
 
 
 def coloured(
@@ -82,7 +85,7 @@ def coloured(
     """
     height, width = haematoxylin.shape
     picture = np.empty((height, width, 3), dtype=np.uint8)
-    nuclear, plasmic = style.colours()
+    nuclear, plasmic = style.tables()
     noise = rng.standard_normal((STRIP_PX, _NOISE_PX), dtype=np.float32) * np.float32(style.grain)
     noise = np.tile(noise, (1, width // _NOISE_PX + 2))
     for top in range(0, height, STRIP_PX):
@@ -91,10 +94,12 @@ def coloured(
         start = int(rng.integers(0, _NOISE_PX))
         grain = noise[: strip.shape[0], start : start + width]
         channels = []
-        for channel, glass in enumerate(style.glass):
-            after_nuclei = cv2.LUT(haematoxylin[rows], glass * nuclear[channel])
-            light = cv2.multiply(after_nuclei, cv2.LUT(eosin[rows], plasmic[channel]))
-            seen = cv2.GaussianBlur(light, (3, 3), 0.7)
+        for past_nuclei, past_eosin in zip(nuclear, plasmic, strict=True):
+            light, share = (
+                cv2.LUT(haematoxylin[rows], past_nuclei),
+                cv2.LUT(eosin[rows], past_eosin),
+            )
+            seen = cv2.GaussianBlur(cv2.multiply(light, share, scale=1 / 255), (3, 3), 0.7)
             channels.append(cv2.add(seen, grain, dtype=cv2.CV_8U))
         cv2.merge(channels, strip)
     return picture
