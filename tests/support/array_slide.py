@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+
 from microtome.errors import TileReadFailed
 from microtome.slides.slide import Level, Pixels, Slide
 

@@ -92,7 +92,7 @@ class TestPlan:
 
 
 class Slow(ArraySlide):
-    """Counts the reads that are begun, and takes longer for every second one."""
+    """Takes longer for every second tile, so that tiles are ready out of order."""
 
     def __init__(self, pixels: Pixels, seconds: float = 0.002, **settings) -> None:
         super().__init__(pixels, downsamples=(1,), **settings)
@@ -100,6 +100,21 @@ class Slow(ArraySlide):
 
     def read_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> Pixels:
         time.sleep(self._seconds * (x // width_px % 2))
+        return super().read_region(x, y, level, width_px, height_px)
+
+
+class Gated(ArraySlide):
+    """Lets so many reads through, then holds the others up until its gate is opened."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__(pixels, downsamples=(1,))
+        self.let_through = 1000
+        self._gate = threading.Event()
+        self.open_gate = self._gate.set
+
+    def read_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> Pixels:
+        if len(self.reads) >= self.let_through:
+            self._gate.wait(timeout=10)
         return super().read_region(x, y, level, width_px, height_px)
 
 
@@ -163,16 +178,18 @@ class TestCut:
             next(batches)
         assert cutting_threads() == 0
 
-    def test_closing_early_stops_the_threads_promptly(self, pixels: Pixels):
-        reader = Slow(pixels, seconds=0.02)
+    def test_closing_early_stops_the_threads_after_the_tiles_they_are_at(self, pixels: Pixels):
+        reader = Gated(pixels)
         plan = plan_tiles(reader, GRID)
         reader.reads.clear()
+        reader.let_through = 45
         batches = cut_tiles(reader, plan, batch_size=40, threads=2)
         next(batches)
         assert cutting_threads() == 2
+        threading.Timer(0.3, reader.open_gate).start()
         batches.close()
         assert cutting_threads() == 0
-        assert len(reader.reads) < 60  # the second batch isn't finished first
+        assert len(reader.reads) <= 45 + 2
 
     @pytest.mark.parametrize(("batch_size", "threads"), [(0, 1), (1, 0)])
     def test_wrong_settings_are_refused_at_the_call(self, pixels: Pixels, batch_size, threads):

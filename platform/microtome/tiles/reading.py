@@ -39,7 +39,11 @@ class Scale:
         return max(1, level.width_px // self.reduction), max(1, level.height_px // self.reduction)
 
     def read(self, reader: SlideReader, x: int, y: int, width_px: int, height_px: int) -> Pixels:
-        """Read a rectangle: corner in level-0 pixels, size in pixels of this scale."""
+        """Read a rectangle: corner in level-0 pixels, size in pixels of this scale.
+
+        A corner between two pixels of the scale is moved to one of them, so a tile lies up to
+        half a pixel of its own beside its place; resampling it back would blur every tile.
+        """
         if self.reduction == 1:
             return reader.read_region(x, y, self.level, width_px, height_px)
         reducing = cast("ReducingReader", reader)  # no other reader's levels offer a reduction
