@@ -86,7 +86,7 @@ def _split(rng: np.random.Generator, box: _Box, count: int) -> Iterator[_Box]:
 
 
 def _piece(rng: np.random.Generator, shape: Shape, box: _Box) -> NDArray[np.bool_]:
-    """An ellipse in a rectangle, its edge pushed in and out by noise; a cell of glass around."""
+    """An ellipse in a rectangle, its edge pushed in and out by noise."""
     top, left, bottom, right = box
     y, x = np.indices(shape)
     across = (2 * x - left - right + 1) / (right - left)
@@ -107,7 +107,7 @@ def _divided(
 ) -> Iterator[NDArray[np.bool_]]:
     """Give every cell of a piece to the nearest of `count` sites, distances bent by noise."""
     cells = np.argwhere(piece)
-    sites = _far_apart(rng, cells, count)
+    sites = _spread(rng, cells, count)
     region = math.sqrt(len(cells) / count)  # about its side; bent by a sixth none can vanish
     bend = [fractal_noise(rng, piece.shape, 0.7 * region) * region / 6 for _ in range(2)]
     bent = cells + np.stack([field[piece] for field in bend], axis=1)
@@ -118,9 +118,7 @@ def _divided(
         yield mine
 
 
-def _far_apart(
-    rng: np.random.Generator, cells: NDArray[np.int64], count: int
-) -> NDArray[np.float64]:
+def _spread(rng: np.random.Generator, cells: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """Sites evenly spread over the cells: Lloyd's algorithm, a few rounds."""
     sites = rng.choice(cells, count, replace=False).astype(np.float64)
     for _ in range(6):

@@ -15,9 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from microtome.slides.slide import Pixels
 
 
 @dataclass(frozen=True, slots=True)

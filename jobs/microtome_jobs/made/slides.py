@@ -158,7 +158,7 @@ def _bad(spec: MadeSpec) -> list[_Plan]:
     side_px = max(512, spec.side_px // 4 // 128 * 128)
     tissues = {BLANK: (), TRUNCATED: (1, 3), WITHOUT_MPP: (2, 5)}
     return [
-        _Plan(slide_id, "case99", next(iter(SITES)), side_px, kinds)
+        _Plan(slide_id, "case00", next(iter(SITES)), side_px, kinds)
         for slide_id, kinds in tissues.items()
     ]
 
@@ -194,11 +194,11 @@ def _rendered(rng: np.random.Generator, side_px: int, regions: Sequence[Region])
 
 
 def _bounds(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns that hold the region, with a cell's margin where the slide allows."""
+    """Rows and columns that hold the region, and two cells around for its blurred edge."""
     rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
     return (
-        slice(max(int(rows[0]) - 1, 0), min(int(rows[-1]) + 2, cells.shape[0])),
-        slice(max(int(columns[0]) - 1, 0), min(int(columns[-1]) + 2, cells.shape[1])),
+        slice(max(int(rows[0]) - 2, 0), min(int(rows[-1]) + 3, cells.shape[0])),
+        slice(max(int(columns[0]) - 2, 0), min(int(columns[-1]) + 3, cells.shape[1])),
     )
 
 

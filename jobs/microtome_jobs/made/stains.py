@@ -95,10 +95,8 @@ def coloured(
         grain = noise[: strip.shape[0], start : start + width]
         channels = []
         for past_nuclei, past_eosin in zip(nuclear, plasmic, strict=True):
-            light, share = (
-                cv2.LUT(haematoxylin[rows], past_nuclei),
-                cv2.LUT(eosin[rows], past_eosin),
-            )
+            light = cv2.LUT(haematoxylin[rows], past_nuclei)
+            share = cv2.LUT(eosin[rows], past_eosin)
             seen = cv2.GaussianBlur(cv2.multiply(light, share, scale=1 / 255), (3, 3), 0.7)
             channels.append(cv2.add(seen, grain, dtype=cv2.CV_8U))
         cv2.merge(channels, strip)

@@ -28,7 +28,6 @@ TUMOUR = NucleusKind(
 AFLOAT = NucleusKind((5.0, 7.5), aspect=1.3, irregular=0.06, depth=(0.6, 0.9), rim=0.3)
 PYKNOTIC = NucleusKind((2.5, 5.0), aspect=1.3, irregular=0.15, depth=(0.9, 1.3), clumps=0.0)
 
-
 _Amounts = NDArray[np.floating[Any]]
 
 
@@ -150,7 +149,8 @@ def _fibres(rng: np.random.Generator, shape: Shape) -> tuple[Plane, Plane]:
     """Eosin of wavy fibres, and the direction they run in, at an eighth of the resolution.
 
     Streaks are drawn straight, then looked up along bent coordinates. The bend is slow, so it is
-    worked out at an eighth of the resolution.
+    worked out at an eighth of the resolution; where it leads off the streaks, they are mirrored,
+    which shows no seam.
     """
     eighth = shape[0] // 8 + 2, shape[1] // 8 + 2
     y, x = (8 * np.indices(eighth)).astype(np.float32)
@@ -222,9 +222,8 @@ class _Outline(NamedTuple):
     def points(self, share: float) -> NDArray[np.int32]:
         """The curve drawn in to a share of its radius, (72, 2) x and y."""
         rays = np.stack([np.cos(self.angles), np.sin(self.angles)], axis=1)
-        return (
-            np.asarray(self.centre + share * self.radii_px[:, None] * rays).round().astype(np.int32)
-        )
+        curve = np.asarray(self.centre + share * self.radii_px[:, None] * rays)
+        return curve.round().astype(np.int32)
 
     def ring(
         self, rng: np.random.Generator, share: float, *, every_px: float
