@@ -18,7 +18,8 @@
     │  ├─ NotBrightfield       fluorescence, or no slide of stained tissue
     │  ├─ DuplicateContent     the same bytes are in the atlas under another name
     │  ├─ TileReadFailed       pixels could not be decoded at one place
-    │  └─ WorkerLost           the process died, more than once, while it read this slide
+    │  ├─ WorkerLost           the process died, more than once, while it read this slide
+    │  └─ SlideUnexpected      a fault of the program that this slide brought to light
     ├─ ModelError
     │  ├─ ModelNotFound
     │  ├─ CheckpointInvalid    a model folder that isn't what its card says
@@ -167,6 +168,12 @@ class WorkerLost(SlideError):
     """The worker process died each time it read this slide (out of memory, a codec crash)."""
 
     cause = "worker-lost"
+
+
+class SlideUnexpected(SlideError):
+    """An error nobody foresaw; the worker's log holds its trace. The other slides go on."""
+
+    cause = "unexpected"
 
 
 class ModelError(MicrotomeError):
