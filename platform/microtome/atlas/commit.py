@@ -8,9 +8,12 @@ A wave of slides goes through three commits, in this order:
 3. `work`    the ledger says `done`.
 
 Lance has no transaction across tables, so the order carries the proof. A slide's facts lie in
-`slides` before its tiles are visible; hence a slide without a row there has no tiles, and a wave
-of new slides never has to search the big table. A row in `slides` that no ledger row settles is a
-wave that was cut short; `recovery.recover` finishes or withdraws it when the next run starts.
+`slides` before its tiles are visible; hence a slide without a row there has no tiles. A row in
+`slides` that no ledger row settles is a wave that was cut short; `recovery.recover` finishes or
+withdraws it when the next run starts.
+
+The committer keeps in memory which slides it knows. A wave of new slides is therefore three
+appends that search no table, at a cost that hardly grows with the atlas.
 """
 
 from __future__ import annotations
@@ -27,9 +30,11 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
-from microtome.atlas.sql import one_of
 from microtome.atlas.storage import storage_options, writing
 from microtome.errors import AtlasWriteFailed, DuplicateContent
+
+SETTLED = frozenset({"done", "empty"})
+"""Outcomes that write to `slides` and, where there are tiles, to `tiles`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,19 @@ class Wave:
 
 
 class Committer:
-    """Commits outcomes of one run; there must be only one at a time per atlas."""
+    """Commits the outcomes of one run, after `recover`; only one may write to an atlas at a time.
+
+    Raises:
+        AtlasError: a table can't be read.
+    """
 
     def __init__(self, atlas: Atlas, run_id: str, model_id: str) -> None:
         self._atlas = atlas
         self._run_id = run_id
         self._model_id = model_id
+        slides = atlas.slides.to_table(columns=["slide_id", "content_id"])
+        self._contents: dict[str, str] = dict(zip(*slides.to_pydict().values(), strict=True))
+        self._worked = set(atlas.work.to_table(columns=["slide_id"])["slide_id"].to_pylist())
 
     def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
         """Make a wave visible and write it down.
@@ -77,42 +89,35 @@ class Committer:
         for outcome in outcomes:
             first.setdefault(outcome.ref.slide_id, outcome)
         complete = [_checked(outcome) for outcome in first.values()]
-        contents = self._known_contents(complete)
-        judged = _without_duplicates(complete, contents)
-        settled = [o.ref.slide_id for o in judged if o.status in {"done", "empty"}]
-        return Wave(judged, find_tiles(self._atlas, contents.keys() & settled))
-
-    def _known_contents(self, outcomes: Sequence[SlideOutcome]) -> dict[str, str]:
-        """Content ids in `slides`, by slide id, as far as they matter to these outcomes."""
-        slides = one_of("slide_id", [outcome.ref.slide_id for outcome in outcomes])
-        contents = one_of("content_id", [o.content_id for o in outcomes if o.content_id])
-        known = self._atlas.slides.to_table(
-            columns=["slide_id", "content_id"], filter=f"{slides} OR {contents}"
-        )
-        return {row["slide_id"]: row["content_id"] for row in known.to_pylist()}
+        judged = _without_duplicates(complete, self._contents)
+        settled = {outcome.ref.slide_id for outcome in judged if outcome.status in SETTLED}
+        return Wave(judged, find_tiles(self._atlas, settled & self._contents.keys()))
 
     def _write_slides(self, wave: Wave) -> None:
-        rows = [
-            slide_row(outcome, self._run_id)
-            for outcome in wave.outcomes
-            if outcome.status in {"done", "empty"}
-        ]
-        moved = [
-            {"slide_id": o.ref.slide_id, "uri": o.ref.uri, "stamp": o.ref.stamp}
-            for o in wave.outcomes
-            if o.status == "unchanged"
-        ]
+        settled = [outcome for outcome in wave.outcomes if outcome.status in SETTLED]
+        moved = [outcome.ref for outcome in wave.outcomes if outcome.status == "unchanged"]
         with writing(self._atlas.uri, "slides"):
-            if rows:
-                slides = self._atlas.slides
-                table = pa.Table.from_pylist(rows, schema=slides.schema)
-                upsert = slides.merge_insert("slide_id").when_matched_update_all()
-                upsert.when_not_matched_insert_all().execute(table)
+            if settled:
+                self._write_facts(settled)
             if moved:
                 slides = self._atlas.slides
-                columns = pa.schema([slides.schema.field(name) for name in moved[0]])
-                table = pa.Table.from_pylist(moved, schema=columns)
+                columns = pa.schema([slides.schema.field(n) for n in ("slide_id", "uri", "stamp")])
+                rows = [{name: getattr(ref, name) for name in columns.names} for ref in moved]
+                table = pa.Table.from_pylist(rows, schema=columns)
                 slides.merge_insert("slide_id").when_matched_update_all().execute(table)
+
+    def _write_facts(self, outcomes: Sequence[SlideOutcome]) -> None:
+        slides = self._atlas.slides
+        rows = [slide_row(outcome, self._run_id) for outcome in outcomes]
+        table = pa.Table.from_pylist(rows, schema=slides.schema)
+        contents = {outcome.ref.slide_id: outcome.content_id for outcome in outcomes}
+        all_new = self._contents.keys().isdisjoint(contents)
+        self._contents |= contents  # before the write, which may succeed and yet seem to fail
+        if all_new:
+            slides.insert(table)
+        else:
+            upsert = slides.merge_insert("slide_id").when_matched_update_all()
+            upsert.when_not_matched_insert_all().execute(table)
 
     def _write_tiles(self, wave: Wave) -> None:
         arriving, leaving = [], dict(wave.present)
@@ -139,11 +144,11 @@ class Committer:
         return same_bytes and present.tiles == outcome.stored_tiles
 
     def _write_ledger(self, wave: Wave) -> None:
-        known = read_work_of(self._atlas, [outcome.ref.slide_id for outcome in wave.outcomes])
-        record(
-            self._atlas,
-            [self._work(outcome, known[outcome.ref.slide_id]) for outcome in wave.outcomes],
-        )
+        slide_ids = {outcome.ref.slide_id for outcome in wave.outcomes}
+        known = read_work_of(self._atlas, slide_ids & self._worked)
+        self._worked |= slide_ids
+        works = [self._work(o, known.get(o.ref.slide_id, ())) for o in wave.outcomes]
+        record(self._atlas, works, superseding=bool(known))
 
     def _work(self, outcome: SlideOutcome, known: Sequence[Work]) -> Work:
         """The ledger's row; `known` are its rows for the same slide so far."""
@@ -173,7 +178,7 @@ class Committer:
 
 def _checked(outcome: SlideOutcome) -> SlideOutcome:
     """The outcome, failed if its fragments don't hold exactly the tiles that were planned."""
-    if outcome.status not in {"done", "empty"}:
+    if outcome.status not in SETTLED:
         return outcome
     # A retried fragment writer was seen to commit less than it was given (lance-ray#5290).
     durable = sum(json.loads(fragment)["physical_rows"] for fragment in outcome.fragments)
@@ -197,7 +202,7 @@ def _without_duplicates(
     judged = []
     for outcome in outcomes:
         slide_id, content_id = outcome.ref.slide_id, outcome.content_id
-        if outcome.status in {"done", "empty"}:
+        if outcome.status in SETTLED:
             other = owner.get(content_id, slide_id)
             if other != slide_id:
                 judged.append(

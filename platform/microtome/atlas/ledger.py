@@ -94,13 +94,20 @@ def read_work(atlas: Atlas, where: str | None = None) -> list[Work]:
 def read_work_of(atlas: Atlas, slide_ids: Iterable[str]) -> Mapping[str, list[Work]]:
     """Rows of the ledger by slide id, of all models."""
     by_slide: dict[str, list[Work]] = {slide_id: [] for slide_id in slide_ids}
+    if not by_slide:
+        return by_slide
     for work in read_work(atlas, one_of("slide_id", by_slide)):
         by_slide[work.slide_id].append(work)
     return by_slide
 
 
-def record(atlas: Atlas, works: Sequence[Work]) -> None:
+def record(atlas: Atlas, works: Sequence[Work], *, superseding: bool = True) -> None:
     """Write rows and drop those they supersede, in one commit.
+
+    Args:
+        atlas: whose ledger it is.
+        works: the rows, one per slide and model.
+        superseding: False where the ledger is known to hold no row of these slides.
 
     Raises:
         AtlasWriteFailed: the store refuses the write.
@@ -109,13 +116,13 @@ def record(atlas: Atlas, works: Sequence[Work]) -> None:
         return
     rows = pa.Table.from_pylist([work.row() for work in works], schema=WORK)
     with writing(atlas.uri, "the ledger"):
-        (
-            atlas.work.merge_insert("work_id")
-            .when_matched_update_all()
-            .when_not_matched_insert_all()
-            .when_not_matched_by_source_delete(" OR ".join(map(_superseded_by, works)))
-            .execute(rows)
-        )
+        if not superseding:
+            atlas.work.insert(rows)
+            return
+        upsert = atlas.work.merge_insert("work_id").when_matched_update_all()
+        upsert.when_not_matched_insert_all().when_not_matched_by_source_delete(
+            " OR ".join(map(_superseded_by, works))
+        ).execute(rows)
 
 
 def _superseded_by(work: Work) -> str:

@@ -51,8 +51,10 @@ class SlideOutcome:
             raise ValueError(f"a slide has a cause if and only if it failed, not {self!r}")
         if self.status == "done" and not (self.slide and self.stored_tiles and self.fragments):
             raise ValueError(f"a slide that is done has facts and tiles, not {self!r}")
-        if self.status == "empty" and (self.slide is None or self.stored_tiles or self.fragments):
-            raise ValueError(f"a slide that is empty has facts and no tiles, not {self!r}")
+        if self.status == "empty" and self.slide is None:
+            raise ValueError(f"a slide that is empty has facts, not {self!r}")
+        if self.status != "done" and (self.stored_tiles or self.fragments):
+            raise ValueError(f"only a slide that is done has tiles, not {self!r}")
         if self.status in {"done", "empty", "unchanged"} and not self.content_id:
             raise ValueError(f"a slide that could be read has a content id, not {self!r}")
 
