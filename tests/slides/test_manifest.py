@@ -14,6 +14,7 @@ from microtome.errors import ManifestError, SourceNotFound
 from microtome.slides.manifest import RESERVED
 from microtome.slides.slide import SlideRef
 from microtome.slides.sources import Selection, find_slides
+from support.dicom_files import write_dicom
 from support.object_store import ObjectStore
 
 
@@ -83,6 +84,13 @@ def test_a_uri_is_relative_to_the_manifest_or_as_it_was_found(slides, uri):
 def test_a_uri_with_an_id_names_the_slide(slides):
     selection = select(slides, "uri,slide_id\nslides/deep/c.svs,S-0001\n")
     assert set(by_id(selection)) == {"a.svs", "b.svs", "S-0001"}
+
+
+@pytest.mark.parametrize("uri", ["slides/scan", "slides/scan/a.dcm", "slides/scan/b.dcm"])
+def test_a_dicom_series_is_meant_by_its_folder_or_any_of_its_files(slides, uri):
+    for name in ("a", "b"):
+        write_dicom(slides / f"scan/{name}.dcm", "1.2.3")
+    assert by_id(select(slides, f"uri,case_id\n{uri},007\n"))["scan"].case_id == "007"
 
 
 def test_ids_of_the_manifest_tell_slides_of_one_name_apart(slides):

@@ -65,6 +65,7 @@ def test_a_file_whose_name_looks_like_a_glob_is_a_file(tmp_path):
 
 def test_data_folders_of_mrxs_companions_of_vms_and_hidden_files_are_no_slides(tmp_path):
     touch(tmp_path, "a.mrxs", "a/Slidedat.ini", "a/odd.tif", "b.vms", "b.jpg", "b.opt", "._a.svs")
+    touch(tmp_path, ".snapshot/a.svs")
     assert ids(tmp_path) == ["a.mrxs", "b.vms"]
 
 

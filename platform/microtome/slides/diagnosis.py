@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import struct
+from collections.abc import Container
 from operator import add
 from typing import Any
 
@@ -24,6 +24,9 @@ _COPY_AGAIN = "Copy it again from where it was scanned."
 _CONVERT = (
     "Convert it, for instance with `vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg`."
 )
+_PIXEL_TAGS = (273, 279, 324, 325, 347)
+"""Offsets and byte counts of strips and tiles, JPEG tables. Other tags point nowhere now and
+then in slides that read well: they count only where a slide was refused."""
 _TIFFFILE_ERRORS = (tifffile.TiffFileError, struct.error, ValueError, LookupError, OSError)
 
 # What is wrong with a file is our own message; tifffile's remarks are for whoever listens.
@@ -57,43 +60,45 @@ def check_complete(path: str, name: str) -> None:
     with open(path, "rb") as file:
         if not file.read(4).startswith(_TIFF_STARTS):
             return
-    size = os.path.getsize(path)
     try:
         with tifffile.TiffFile(path) as tiff:
-            needed = _last_byte(tiff)
+            _refuse_truncated(tiff, name, _PIXEL_TAGS)
     except _TIFFFILE_ERRORS:
         return  # opening it will say what is wrong
+
+
+def _refuse_truncated(tiff: tifffile.TiffFile, name: str, tags: Container[int]) -> None:
+    """Raise if pixels, values of `tags` or a directory lie beyond the end of the file."""
+    ends = [_next_directory_end(tiff)]
+    for page in tiff.pages:
+        ends += map(add, page.dataoffsets, page.databytecounts)
+        ends += [tag.valueoffset + tag.valuebytecount for tag in page.tags if tag.code in tags]
+    size, needed = tiff.filehandle.size, max(ends)
     if needed > size:
         raise SlideTruncated(
             f"{name} ends after {size:,} of at least {needed:,} bytes", remedy=_COPY_AGAIN
         )
 
 
-def _last_byte(tiff: tifffile.TiffFile) -> int:
-    """Where the furthest thing ends that the directories name: pixels, values, a directory."""
-    ends = [_next_directory(tiff)]
-    for page in tiff.pages:
-        ends += map(add, page.dataoffsets, page.databytecounts)
-        ends += [tag.valueoffset + tag.valuebytecount for tag in page.tags]
-    return max(ends)
-
-
-def _next_directory(tiff: tifffile.TiffFile) -> int:
-    """Where the directory lies that follows the last one that can be read; 0 for none."""
+def _next_directory_end(tiff: tifffile.TiffFile) -> int:
+    """Where a further directory at least ends that lies beyond the file, or the last one if cut."""
     layout, file = tiff.tiff, tiff.filehandle
-    if not len(tiff.pages):
-        file.seek(8 if layout.is_bigtiff else 4)
-    else:
+    pointer = layout.offsetsize  # of the header, to the first directory
+    if len(tiff.pages):
         file.seek(tiff.pages[-1].offset)
         (tags,) = struct.unpack(layout.tagnoformat, file.read(layout.tagnosize))
-        file.seek(tags * layout.tagsize, os.SEEK_CUR)
-    (offset,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
-    return int(offset)
+        pointer = file.tell() + tags * layout.tagsize
+    if pointer + layout.offsetsize > file.size:
+        return int(pointer + layout.offsetsize)
+    file.seek(pointer)
+    (following,) = struct.unpack(layout.offsetformat, file.read(layout.offsetsize))
+    return int(following and following + layout.tagnosize)
 
 
 def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
     try:
         with tifffile.TiffFile(path) as tiff:
+            _refuse_truncated(tiff, name, tags=range(1 << 16))
             if tiff.is_qpi and (channels := _channels(tiff)):
                 return NotBrightfield(
                     f"{name} is PerkinElmer QPTIFF with {channels} fluorescence channels",
@@ -110,6 +115,8 @@ def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
                 f"{name} is a TIFF of a layout that isn't read ({kind}): {reader_said}",
                 remedy=_CONVERT,
             )
+    except SlideTruncated as error:
+        return error
     except (*_TIFFFILE_ERRORS, AttributeError) as error:
         return SlideUnreadable(
             f"{name} is a TIFF whose structure is broken: {error}", remedy=_COPY_AGAIN

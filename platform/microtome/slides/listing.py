@@ -1,7 +1,7 @@
 """What lies at a SOURCE: a file, a folder (recursive), a glob or a URI, as a list of slide files.
 
-Only names and sizes are looked at. Files whose name begins with a dot are no slides (macOS leaves
-`._a.svs` beside `a.svs`), and neither is what lies in a MRXS slide's data folder.
+Only names and sizes are looked at. What begins with a dot holds no slides (macOS leaves `._a.svs`
+beside `a.svs`, file servers keep a `.snapshot` of everything), nor does a MRXS slide's data folder.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _walk(top: str) -> Iterator[str]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders.sort()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield from (os.path.join(folder, name) for name in names)
 
 
@@ -172,9 +172,7 @@ def _stored_file(filesystem: Any, name: str, info: Mapping[str, Any], shown: str
 def _slide_names(names: Iterable[str]) -> list[str]:
     """Those that are slides, by their names alone."""
     slides = [
-        name
-        for name in names
-        if extension(name) in EXTENSIONS and not posixpath.basename(name).startswith(".")
+        name for name in names if extension(name) in EXTENSIONS and not f"/{name}".count("/.")
     ]
     data_folders = {posixpath.splitext(name)[0] for name in slides if extension(name) == "mrxs"}
     return [name for name in slides if data_folders.isdisjoint(_parents(name))]

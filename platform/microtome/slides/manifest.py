@@ -7,6 +7,8 @@
 | `case_id`  | patient or case, optional                                                   |
 | `mpp`      | µm per level-0 pixel for slides that don't say, optional                    |
 | any other  | string, whole number, number or boolean; dates become ISO 8601 text         |
+
+In a CSV an empty cell, `NA`, `N/A`, `NaN` or `null` means that nothing is known.
 """
 
 from __future__ import annotations
