@@ -115,16 +115,15 @@ def _slide_row(atlas: Atlas, column: str, value: str) -> dict[str, Any]:
 
 
 def _read(query: RegionQuery, reader: SlideReader, grid: GridSettings) -> Pixels:
-    """A region's pixels at the grid's mpp, from the level that its tiles come from."""
+    """A region's pixels at the grid's mpp, decoded at the scale that its tiles are."""
     slide = reader.slide
     _check_inside(query, slide)
-    plan = ReadPlan.of(slide, grid)
-    level = slide.levels[plan.level]
-    width, height = _size_at(query.width_px, query.height_px, 1 / level.downsample)
+    scale = ReadPlan.of(slide, grid).scale
+    width, height = _size_at(query.width_px, query.height_px, 1 / scale.downsample)
     wanted = _size_at(query.width_px, query.height_px, slide.mpp / grid.mpp)
     check_size(query.text, width, height)
     check_size(query.text, *wanted)
-    return resized(reader.read_region(query.x, query.y, plan.level, width, height), *wanted)
+    return resized(scale.read(reader, query.x, query.y, width, height), *wanted)
 
 
 def _check_inside(query: RegionQuery, slide: Slide) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -12,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from microtome.search.pictures import Picture
 from microtome.search.sheet import Card, Sheet
 
-COLUMNS: Final = 5
+MIN_COLUMNS: Final = 4
+MAX_COLUMNS: Final = 5
 PICTURE_PX: Final = 240
 GAP_PX: Final = 28
 MARGIN_PX: Final = 48
@@ -42,16 +44,21 @@ class _Pen:
     y: int
     width: int
 
-    def line(self, text: str, size: int, colour: str = _INK) -> None:
-        """Write one line, shortened in the middle where it is too wide."""
+    def line(self, text: str, size: int, colour: str = _INK, *, label: str = "") -> None:
+        """Write one line after its muted label, shortened in the middle where it is too wide."""
         font = _font(size)
-        self.draw.text((self.x, self.y), shortened(text, font, self.width), colour, font)
-        self.y += round(size * 1.42)
+        if label:
+            label = shortened(label, font, self.width / 2) + "  "
+            self.draw.text((self.x, self.y), label, _MUTED, font)
+        indent = round(font.getlength(label))
+        text = shortened(text, font, self.width - indent)
+        self.draw.text((self.x + indent, self.y), text, colour, font)
+        self.y += _step(size)
 
 
 def draw_sheet(sheet: Sheet) -> bytes:
     """The PNG's bytes."""
-    columns = min(COLUMNS, max(len(sheet.cards), 3))
+    columns = min(MAX_COLUMNS, max(MIN_COLUMNS, len(sheet.cards)))
     rows = [sheet.cards[i : i + columns] for i in range(0, len(sheet.cards), columns)]
     heights = [_card_height(row) for row in rows]
     width = 2 * MARGIN_PX + columns * (PICTURE_PX + GAP_PX) - GAP_PX
@@ -72,13 +79,12 @@ def draw_sheet(sheet: Sheet) -> bytes:
 
 def shortened(text: str, font: Font, width: float) -> str:
     """The text, with its middle left out where it is wider than `width` px."""
-    text = " ".join(text.split())
+    text = " ".join(text.replace("µ", "u").split())  # Pillow's font has no µ
     if font.getlength(text) <= width:
         return text
-    keep = len(text) - 1
-    while keep > 1 and font.getlength(_without_middle(text, keep)) > width:
-        keep -= 1
-    return _without_middle(text, keep)
+    lengths = range(1, len(text))
+    fitting = bisect(lengths, width, key=lambda n: font.getlength(_without_middle(text, n)))
+    return _without_middle(text, max(1, fitting))
 
 
 def wrapped(text: str, font: Font, width: float, lines: int) -> list[str]:
@@ -107,13 +113,18 @@ def _font(size: int) -> Font:
 
 def _head_height(sheet: Sheet) -> int:
     lines = [_SMALL, _LARGE, *[_SMALL] * (len(sheet.facts) + len(sheet.notes))]
-    return sum(round(size * 1.42) for size in lines) + 20
+    return sum(map(_step, lines)) + 20
 
 
 def _card_height(cards: tuple[Card, ...]) -> int:
     facts = max(min(len(card.facts), MAX_FACTS) for card in cards)
     lines = [_MIDDLE, *[_SMALL] * (2 + facts)]
-    return PICTURE_PX + 12 + sum(round(size * 1.42) for size in lines)
+    return PICTURE_PX + 12 + sum(map(_step, lines))
+
+
+def _step(size: int) -> int:
+    """From one line to the next, px."""
+    return round(size * 1.42)
 
 
 def _draw_head(image: Image.Image, draw: Draw, sheet: Sheet) -> None:
@@ -140,12 +151,11 @@ def _draw_card(image: Image.Image, draw: Draw, card: Card, corner: tuple[int, in
     pen.line(f"{card.rank}", _MIDDLE)
     pen.line(card.slide, _SMALL)
     pen.line(card.place, _SMALL, _MUTED)
-    shown = card.facts[:MAX_FACTS]
-    hidden = len(card.facts) - MAX_FACTS
-    if hidden > 0:
-        shown = (*shown[:-1], ("", f"and {hidden + 1} more"))
+    shown = card.facts
+    if len(shown) > MAX_FACTS:
+        shown = (*shown[: MAX_FACTS - 1], (f"and {len(shown) - MAX_FACTS + 1} more", ""))
     for name, value in shown:
-        pen.line(f"{name} {value}".strip(), _SMALL, _MUTED)
+        pen.line(value, _SMALL, label=name)
 
 
 def _draw_picture(

@@ -74,7 +74,7 @@ def _cosine(vectors: pa.FixedSizeListArray, vector: NDArray[np.float32]) -> NDAr
 
     Stored vectors are unit vectors rounded to float16, so their length is taken out again.
     """
-    rows = vectors.flatten().to_numpy().reshape(len(vectors), -1).astype(np.float32)
+    rows = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     cosines: NDArray[np.float32] = (rows @ vector) / np.maximum(lengths, _TINY)
     return cosines

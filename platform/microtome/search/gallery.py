@@ -92,8 +92,18 @@ def _facts(result: SearchResult, atlas: Atlas, shown: int) -> tuple[str, ...]:
     settings = result.settings
     where = f"where {settings.where}" if settings.where else ""
     excluded = f"without the query's {settings.exclude}" if settings.exclude != "none" else ""
+    tile = f"a tile of {result.tile.slide_id} at {_place(result.tile)}" if result.tile else ""
     grid = f"tiles of {atlas.grid.tile_px} px at {atlas.grid.mpp:g} µm per px"
-    return _joined(hits, where, excluded), _joined(f"model {card.name}", grid)
+    lines = (
+        tile,
+        _joined(hits, where, excluded),
+        _joined(f"model {card.name}", grid, "places in level-0 px"),
+    )
+    return tuple(line for line in lines if line)
+
+
+def _place(hit: Hit) -> str:
+    return f"x {hit.x:,} · y {hit.y:,}"
 
 
 def _joined(*parts: str) -> str:
@@ -106,7 +116,7 @@ def _card(rank: int, hit: Hit, picture: Picture) -> Card:
         rank=rank,
         score=f"{hit.score:.3f}",
         slide=hit.slide_id,
-        place=f"x {hit.x:,}  y {hit.y:,}",
+        place=_place(hit),
         region=f"{hit.slide_id}#{hit.x},{hit.y},{hit.size_px},{hit.size_px}",
         tile_id=hit.tile_id,
         facts=tuple((name, str(value)) for name, value in known.items() if value is not None),

@@ -170,7 +170,9 @@ def _about_coverage(found: Nearest, settings: SearchSettings) -> tuple[str, ...]
             "and were not searched"
         )
     if len(found.offsets) < settings.k:
-        notes.append(f"only {len(found.offsets):,} tiles could be found, {settings.k:,} were asked")
+        notes.append(
+            f"{len(found.offsets):,} of {settings.k:,} hits: there are no more tiles to search"
+        )
     return tuple(notes)
 
 

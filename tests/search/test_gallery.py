@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from microtome.errors import SettingError
+from microtome.search.contact_sheet import shortened, wrapped
+from microtome.search.gallery import check_gallery_path, make_sheet, write_gallery
+from microtome.search.pictures import read_pictures
+from microtome.search.query import ImageQuery, RegionQuery, TileQuery
+from microtome.search.result import SearchSettings
+from microtome.search.searcher import Searcher
+from microtome.slides import opening
+from support.coloured_atlas import COLOURS, GRID, QUILTS, MeanColour, make_atlas
+
+SIDE = GRID.tile_px
+BY_ID = {quilt.slide_id: quilt for quilt in QUILTS}
+
+
+@pytest.fixture
+def atlas(tmp_path):
+    return make_atlas(tmp_path, MeanColour())
+
+
+@pytest.fixture
+def result(atlas):
+    region = RegionQuery("a", 0, 0, SIDE, SIDE)
+    return Searcher(atlas, MeanColour()).search(region, SearchSettings(k=7))
+
+
+def test_each_picture_shows_its_hits_own_place(atlas, result):
+    pictures = read_pictures(result.hits, atlas)
+    assert set(pictures) == {hit.tile_id for hit in result.hits}
+    for hit in result.hits:
+        mean = pictures[hit.tile_id].pixels.mean(axis=(0, 1))
+        colour = COLOURS[BY_ID[hit.slide_id].colour_at(hit.x, hit.y)]
+        assert np.abs(mean - colour).max() < 15
+
+
+def test_each_slide_is_opened_once(atlas, result, monkeypatch):
+    opened = []
+
+    def counting(ref, mpp):
+        opened.append(ref.slide_id)
+        return opening.open_slide(ref, mpp)
+
+    monkeypatch.setattr("microtome.search.pictures.open_slide", counting)
+    read_pictures(result.hits, atlas)
+    assert opened == sorted({hit.slide_id for hit in result.hits})
+
+
+def test_a_slide_out_of_reach_is_said_on_its_hits_and_harms_no_other(atlas, result, tmp_path):
+    (tmp_path / "c.svs").unlink()
+    pictures = read_pictures(result.hits, atlas)
+    for hit in result.hits:
+        picture = pictures[hit.tile_id]
+        assert (picture.pixels is None) == (hit.slide_id == "c")
+        assert bool(picture.problem) == (hit.slide_id == "c")
+        assert str(tmp_path) not in picture.problem
+
+
+def test_a_file_that_is_another_slide_by_now_is_not_shown(atlas, result, tmp_path):
+    replace(BY_ID["b"], slide_id="c").write(tmp_path)
+    pictures = read_pictures(result.hits, atlas)
+    problems = {pictures[hit.tile_id].problem for hit in result.hits if hit.slide_id == "c"}
+    assert problems == {"the file has changed since it was indexed"}
+
+
+def test_the_sheet_says_what_was_asked_and_found(atlas):
+    settings = SearchSettings(k=3, where="organ = 'skin'", exclude="slide")
+    region = RegionQuery("a", 0, 0, SIDE, SIDE)
+    sheet = make_sheet(Searcher(atlas, MeanColour()).search(region, settings), atlas)
+    assert sheet.query == "a#0,0,64,64"
+    assert sheet.facts[0] == "3 hits · where organ = 'skin' · without the query's slide"
+    assert "mean-colour" in sheet.facts[1]
+    first = sheet.cards[0]
+    assert first.rank == 1
+    assert first.slide == "c"
+    assert first.facts == (("case", "case 2"), ("organ", "skin"), ("age", "71"))
+    assert re.fullmatch(r"c#\d+,\d+,64,64", first.region)
+
+
+def test_a_tile_that_asks_is_shown_and_placed(atlas, result):
+    tile = result.hits[0]
+    found = Searcher(atlas).search(TileQuery(tile.tile_id), SearchSettings(k=1))
+    sheet = make_sheet(found, atlas)
+    assert sheet.facts[0] == f"a tile of {tile.slide_id} at x {tile.x} · y {tile.y}"
+    assert sheet.picture.pixels.shape == (SIDE, SIDE, 3)
+
+
+def test_the_contact_sheet_shows_query_and_hits_in_their_colours(atlas, result, tmp_path):
+    path = tmp_path / "hits.png"
+    write_gallery(path, result, atlas)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        sheet = np.asarray(image.convert("RGB")).astype(int)
+    pink = np.abs(sheet - COLOURS["pink"]).max(axis=2) < 25
+    assert pink.sum() > 7 * 200 * 200  # the query, and six of seven hits that are pink
+
+
+def test_the_page_holds_everything_itself(atlas, result, tmp_path):
+    path = tmp_path / "hits.html"
+    write_gallery(path, result, atlas)
+    page = path.read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == 8
+    assert not re.search(r"<script|https?://|src=\"(?!data:)|href=", page)
+    for hit in result.hits:
+        assert hit.tile_id in page
+
+
+def test_names_are_shown_as_text_never_as_markup(atlas, result, tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    hit = replace(result.hits[0], slide_id=evil, metadata={evil: evil}, case_id=evil)
+    path = tmp_path / "hits.html"
+    query = ImageQuery(evil)
+    write_gallery(path, replace(result, hits=(hit,), query=query, notes=(evil,)), atlas)
+    assert "<img src=x" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_no_hits_make_a_gallery_too(atlas, tmp_path, suffix):
+    settings = SearchSettings(where="false")
+    found = Searcher(atlas, MeanColour()).search(RegionQuery("a", 0, 0, SIDE, SIDE), settings)
+    path = tmp_path / f"none{suffix}"
+    write_gallery(path, found, atlas)
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("hits.gif", r"\.png or \.html"), ("none/hits.png", "no folder")]
+)
+def test_a_gallery_that_cannot_be_written_is_refused_early(tmp_path, name, problem):
+    with pytest.raises(SettingError, match=problem):
+        check_gallery_path(Path(tmp_path / name))
+
+
+FONT = ImageFont.load_default(15)
+
+
+@pytest.mark.parametrize("text", ["", "short", "a" * 300, "one two three " * 30, "Ω 切片" * 40])
+def test_no_line_gets_wider_than_its_field(text):
+    assert FONT.getlength(shortened(text, FONT, 200)) <= 200
+    lines = wrapped(text, FONT, 200, 4)
+    assert len(lines) <= 4
+    assert all(FONT.getlength(line) <= 200 for line in lines)
+
+
+def test_a_long_name_keeps_both_ends():
+    text = shortened("folder/of/a/laboratory/slide-12-recut.svs", FONT, 150)
+    assert text.startswith("folder")
+    assert text.endswith(".svs")
+    assert "…" in text
