@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from microtome.atlas.commit import Committer
 from microtome.atlas.ledger import Ledger
@@ -261,3 +264,52 @@ def test_killed_anywhere_the_next_run_ends_where_an_unbroken_one_does(
     }
     if (step, moment) in {("_write_tiles", "after"), ("_write_ledger", "before")}:
         assert {ref.slide_id for ref in pending} == {"broken"}, "tiles were embedded again"
+
+
+VERSIONS = st.sampled_from(["blank", "x", "y"])
+ARCHIVE = st.dictionaries(st.sampled_from("abc"), VERSIONS, min_size=1)
+STOPS = st.sampled_from(
+    [None, *((step, moment) for step in STEPS for moment in ("before", "after"))]
+)
+
+
+def look_at(made: MadeAtlas, slide_id: str, version: str) -> SlideOutcome:
+    """What a worker finds: nothing new, a slide without tissue, or tiles."""
+    ref, content = ref_of(slide_id, stamp=version), f"{slide_id} {version}"
+    if Ledger(made.atlas, CARD.model_id).finished(slide_id, content_id(content)):
+        return SlideOutcome(ref, "unchanged", content_id(content))
+    if version == "blank":
+        return replace(made.empty(slide_id, content), ref=ref)
+    return made.done(slide_id, content, tiles=2 + "xy".index(version), stamp=version)
+
+
+def index(made: MadeAtlas, archive: dict[str, str], stop: tuple[str, str] | None) -> None:
+    """One run over an archive, killed at a stop if there is one."""
+    recover(made.atlas)
+    refs = [ref_of(slide_id, stamp=version) for slide_id, version in archive.items()]
+    pending = Ledger(made.atlas, CARD.model_id).pending(refs)
+    committer = made.committer
+    with pytest.MonkeyPatch.context() as patch:
+        if stop:
+            dying(committer, *stop, patch)
+        with contextlib.suppress(Killed):
+            committer.commit([look_at(made, ref.slide_id, ref.stamp) for ref in pending])
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs=st.lists(st.tuples(ARCHIVE, STOPS), min_size=1, max_size=4))
+def test_whatever_changed_and_was_killed_the_last_unbroken_run_makes_it_right(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[dict[str, str], tuple[str, str]]]
+):
+    made = MadeAtlas(str(tmp_path_factory.mktemp("atlas")))
+    for archive, stop in runs:
+        index(made, archive, stop)
+    index(made, archive, None)
+    state = made.state()
+    for slide_id, version in archive.items():
+        tiles = {"blank": 0, "x": 2, "y": 3}[version]
+        status = "done" if tiles else "empty"
+        assert state[slide_id] == (content_id(f"{slide_id} {version}"), tiles, status, tiles)
+    for content, told, status, there in state.values():
+        assert told == there, "a slide that is present must be complete"
+        assert bool(content) == (status in {"done", "empty"})

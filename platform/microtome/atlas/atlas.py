@@ -205,16 +205,13 @@ def open_table(uri: str, table: str) -> lance.LanceDataset | None:
     """
     try:
         return lance.dataset(table_uri(uri, table), storage_options=storage_options(uri))
-    except ValueError as error:
-        if "was not found" in str(error):
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and "was not found" in str(error):
             return None
         raise AtlasError(
-            f"the table {table} of {uri} can't be read: {reason(error, uri)}"
-        ) from error
-    except (OSError, RuntimeError) as error:
-        raise AtlasError(
             f"the table {table} of {uri} can't be read: {reason(error, uri)}",
-            remedy="Check the URI, the permissions and, for an object store, the AWS variables.",
+            remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
+            "a damaged table must come from a backup.",
         ) from error
 
 

@@ -30,6 +30,8 @@ _REASONS = {
     r"os error 28|No space left|os error 122|Disk quota": "the disk is full",
     r"os error 27|File too large": "the file grew past what the system allows",
     r"os error 13|Permission denied|os error 30|Read-only": "writing there is not permitted",
+    r"os error 20|Not a directory": "a file stands where a folder should be",
+    r"sufficient data|magic number|[Cc]orrupt|failed to decode": "one of its files is damaged",
     r"NoSuchBucket": "there is no such bucket",
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (
         "the store refused the credentials"
@@ -75,8 +77,9 @@ def reason(error: Exception, uri: str) -> str:
     for pattern, words in _REASONS.items():
         if re.search(pattern, text):
             return words
-    first = text.partition("\n")[0].partition(", /")[0].replace(location(uri), uri)
-    return first.replace(location(uri).lstrip("/"), uri)
+    first = text.partition("\n")[0].partition(", /")[0]
+    first = re.sub(r"^LanceError\(\w+\): ", "", first)
+    return re.sub("/*" + re.escape(location(uri).lstrip("/")), lambda _: uri, first)
 
 
 @contextmanager
