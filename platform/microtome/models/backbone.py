@@ -1,0 +1,219 @@
+"""Backbones from timm: the only file that knows timm.
+
+- `WeightSource`: where a network's weights come from: the hub, a local file, or a seed.
+- `create_timm`: any timm network under its licence, with errors a user can act on.
+- `Backbone`: one such network cut into its last four scales and, by default, frozen.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from microtome.config import check_whole
+from microtome.errors import LicenceRefused, ModelNotFound, SettingError
+from microtome.models.torchvision_fix import ensure_torchvision_imports
+
+ensure_torchvision_imports()
+
+import timm  # noqa: E402
+from timm.layers import DropPath  # noqa: E402
+
+__all__ = [
+    "Backbone",
+    "DropPath",
+    "TimmNetwork",
+    "WeightSource",
+    "check_licence",
+    "create_timm",
+    "licence_of",
+]
+
+LAST_FOUR_SCALES = (-4, -3, -2, -1)
+PERMISSIVE_LICENCES = frozenset(
+    {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "CC-BY-4.0"}
+)
+_SPDX = {name.lower(): name for name in PERMISSIVE_LICENCES}
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """Where weights come from.
+
+    Attributes:
+        kind: `hub` (downloaded, then cached), `file` (safetensors on disk), or `random`.
+        path: the safetensors file, for `file`.
+        seed: of torch's generator, for `random`.
+    """
+
+    kind: Literal["hub", "file", "random"] = "hub"
+    path: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in {"hub", "file", "random"}:
+            raise SettingError(f"weights come from hub, file or random, not {self.kind!r}")
+        if self.kind == "file" and not self.path.endswith(".safetensors"):
+            raise SettingError(
+                f"the weights {self.path!r} must be a .safetensors file",
+                remedy="Pickled weights can run code when they are opened; convert them first.",
+            )
+        check_whole("seed", self.seed, least=0)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `hub`, `random:SEED` or `file:PATH`, the part after @ in a model's name."""
+        kind, _, value = text.partition(":")
+        if kind == "hub" and not value:
+            return cls()
+        if kind == "random" and (not value or value.isdecimal()):
+            return cls("random", seed=int(value or 0))
+        if kind == "file" and value:
+            return cls("file", path=value)
+        raise SettingError(
+            f"the weights {text!r} can't be understood",
+            remedy="Write @hub, @random:SEED or @file:PATH after the model's name.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TimmNetwork:
+    """A timm network by name, and what its builder must be told.
+
+    Attributes:
+        name: timm's id, e.g. `resnet18.a1_in1k`, or `hf-hub:owner/model`.
+        pad_type: `same` for weights that come from TensorFlow, empty for timm's own padding.
+    """
+
+    name: str
+    pad_type: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pad_type not in {"", "same"}:
+            raise SettingError(f"pad_type must be 'same' or empty, not {self.pad_type!r}")
+
+
+class Backbone(nn.Module):
+    """The last four scales of a timm network, finest first.
+
+    The reference takes the first four, which for five-scale networks (RegNetY, CoAtNet) leaves
+    the last and strongest stage unused.
+
+    Frozen means three things: no gradients, no graph, and evaluation mode whatever the parent's
+    `.train()` says, since batch norm would otherwise drift and drop-path switch on.
+
+    Args:
+        network: which.
+        weights: whence.
+        frozen: keep the weights as they are.
+
+    Attributes:
+        channels: of each scale.
+        reductions: input pixels per feature pixel of each scale.
+    """
+
+    def __init__(self, network: TimmNetwork, weights: WeightSource, *, frozen: bool = True) -> None:
+        super().__init__()
+        self.body: nn.Module = create_timm(
+            network, weights, features_only=True, out_indices=LAST_FOUR_SCALES
+        )
+        info: Any = self.body.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.reductions: tuple[int, ...] = tuple(info.reduction())
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Map (N, 3, H, W) float, normalised, to four maps (N, C_i, ⌈H/r_i⌉, ⌈W/r_i⌉)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            maps: list[Tensor] = self.body(pixels)
+        return maps
+
+
+def create_timm(network: TimmNetwork, weights: WeightSource, **options: Any) -> nn.Module:
+    """Create a timm network in evaluation mode.
+
+    Args:
+        network: which.
+        weights: whence; an equal seed gives equal weights on one version of torch and timm.
+        options: for `timm.create_model`, e.g. `num_classes=0`.
+
+    Raises:
+        ModelNotFound: timm has no such network, or its weights can't be had here.
+    """
+    if network.pad_type:
+        options["pad_type"] = network.pad_type
+    if weights.kind == "file":
+        if not Path(weights.path).is_file():
+            raise ModelNotFound(f"there is no weights file {weights.path}")
+        options["pretrained_cfg_overlay"] = {"file": weights.path}
+    _check_known(network.name)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(weights.seed)
+            module: nn.Module = timm.create_model(
+                network.name, pretrained=weights.kind != "random", **options
+            )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unavailable(network, weights, error) from error
+    return module.eval()
+
+
+def licence_of(name: str) -> str:
+    """The licence of a network's pretrained weights, an SPDX name; `unknown` if timm names none.
+
+    For `hf-hub:` ids the model's own configuration is read, which may need the network.
+    """
+    if name.startswith("hf-hub:"):
+        try:
+            config = timm.models.load_model_config_from_hf(name.removeprefix("hf-hub:"))[0]
+        except OSError as error:
+            raise _unavailable(TimmNetwork(name), WeightSource(), error) from error
+        licence = config.get("license")
+    else:
+        _check_known(name)
+        licence = getattr(timm.get_pretrained_cfg(name), "license", None)
+    licence = str(licence or "unknown").lower()
+    return _SPDX.get(licence, licence)
+
+
+def check_licence(name: str, licence: str, allowed: Collection[str]) -> None:
+    """Raise `LicenceRefused` unless the licence is permissive or was allowed by its name."""
+    accepted = {*_SPDX, *(item.lower() for item in allowed)}
+    if licence.lower() not in accepted:
+        raise LicenceRefused(
+            f"the weights of {name} are under the licence {licence!r}, which isn't permissive",
+            remedy=f"If it permits your use, allow it by name: {licence}.",
+        )
+
+
+def _check_known(name: str) -> None:
+    if name.startswith("hf-hub:") or timm.is_model(name):
+        return
+    close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5)
+    remedy = f"Did you mean {', '.join(close)}?" if close else "See timm.list_models()."
+    raise ModelNotFound(f"timm has no network named {name!r}", remedy=remedy)
+
+
+def _unavailable(network: TimmNetwork, weights: WeightSource, error: Exception) -> ModelNotFound:
+    if weights.kind == "hub":
+        return ModelNotFound(
+            f"the weights of {network.name} can't be fetched from the hub here "
+            f"({type(error).__name__})",
+            remedy="Where the hub can't be reached, bring its cache and set HF_HOME to it, name a "
+            "file (timm:NAME@file:PATH.safetensors), or take a model folder. Gated models need "
+            "a token, see `hf auth login`.",
+        )
+    return ModelNotFound(f"the network {network.name} can't be made: {error}")

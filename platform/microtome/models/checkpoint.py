@@ -1,0 +1,109 @@
+"""A model as a folder: `weights.safetensors` and `card.json`, each of which proves the other.
+
+All weights are in the folder, a frozen backbone's too, so that loading needs no hub. The card is
+written last: a folder whose writing was cut short has no card, or one that doesn't fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from microtome.errors import CheckpointInvalid
+from microtome.models.architectures import build_module
+from microtome.models.card import ModelCard
+
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Hash names, dtypes, shapes and bytes in the order of names; hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(folder: str | Path, module: nn.Module, card: ModelCard) -> ModelCard:
+    """Write a model's folder, replacing what is there.
+
+    Args:
+        folder: made where missing.
+        module: its whole state is stored.
+        card: its `weights_sha256` is set here.
+
+    Returns:
+        The card as stored.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
+    card = replace(card, weights_sha256=weights_sha256(weights))
+    save_file(weights, folder / f"{WEIGHTS_FILE}.part")
+    (folder / f"{CARD_FILE}.part").write_text(card.to_json(), encoding="utf-8")
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        os.replace(folder / f"{name}.part", folder / name)
+    return card
+
+
+def read_card(folder: str | Path) -> ModelCard:
+    """Read the card alone; the weights are not looked at.
+
+    Raises:
+        CheckpointInvalid: no card, or no valid one.
+    """
+    path = Path(folder) / CARD_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointInvalid(
+            f"the model folder {folder} has no readable {CARD_FILE} ({type(error).__name__})",
+            remedy=f"A model folder holds {CARD_FILE} and {WEIGHTS_FILE}.",
+        ) from None
+    return ModelCard.from_json(text)
+
+
+def load_checkpoint(folder: str | Path) -> tuple[ModelCard, nn.Module]:
+    """Read a model's folder; the module is in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointInvalid: a file is missing or broken, the weights aren't those of the card, or
+            they don't fit its architecture exactly.
+    """
+    card = read_card(folder)
+    weights = _read_weights(Path(folder))
+    if weights_sha256(weights) != card.weights_sha256:
+        raise CheckpointInvalid(
+            f"the weights in {folder} aren't the ones its card was written for",
+            remedy="One of the two files was changed or replaced; fetch the model again.",
+        )
+    module = build_module(card.architecture)
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointInvalid(
+            f"the weights in {folder} don't fit the architecture on its card: {reason}"
+        ) from None
+    return card, module
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointInvalid(
+            f"{WEIGHTS_FILE} in the model folder {folder} can't be read ({type(error).__name__})",
+            remedy="It is missing or was cut short; fetch the model again.",
+        ) from None

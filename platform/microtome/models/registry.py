@@ -1,0 +1,138 @@
+"""Models by name.
+
+    starter                       the offline model, see `starter`
+    some/folder                   a checkpoint: card.json and weights.safetensors
+    timm:resnet18.a1_in1k         any timm network with its pretrained weights from the hub
+    timm:hf-hub:owner/model       the same from anyone's hub repository
+    timm:resnet18@file:PATH       with weights from a safetensors file
+    timm:resnet18@random:0        untrained, from a seed
+
+torch and timm are imported only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microtome.errors import CheckpointInvalid, ModelNotFound
+from microtome.models.card import ModelCard, Preprocessing
+from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
+from microtome.models.starter_card import STARTER_CARD
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from microtome.models.torch_encoder import TorchEncoder
+
+__all__ = ["EncoderOptions", "load_card", "load_encoder"]
+
+STARTER = "starter"
+TIMM_PREFIX = "timm:"
+
+
+def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchEncoder:
+    """Load a model, ready to embed.
+
+    Args:
+        name: see the module's docstring.
+        options: device, precision, licences.
+
+    Raises:
+        ModelNotFound: no such model, or its weights can't be had here.
+        CheckpointInvalid: the folder isn't what its card says.
+        LicenceRefused: the weights' licence isn't permissive and wasn't allowed by name.
+        SettingError: the name or the options can't be right.
+    """
+    from microtome.models.torch_encoder import TorchEncoder
+
+    card, module = _load(name, options)
+    return TorchEncoder(module, card, options)
+
+
+def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard:
+    """Read a model's card; cheap but for `timm:`, whose id is known only with its weights.
+
+    Raises:
+        As `load_encoder`, but a folder's weights are not looked at.
+    """
+    if name == STARTER:
+        return STARTER_CARD
+    if name.startswith(TIMM_PREFIX):
+        return _load_timm(name, options)[0]
+    from microtome.models.checkpoint import read_card
+
+    return read_card(_checkpoint_folder(name))
+
+
+def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
+    if name == STARTER:
+        return STARTER_CARD, _load_starter()
+    if name.startswith(TIMM_PREFIX):
+        return _load_timm(name, options)
+    from microtome.models.backbone import check_licence
+    from microtome.models.checkpoint import load_checkpoint, read_card
+
+    folder = _checkpoint_folder(name)
+    check_licence(name, read_card(folder).licence, options.allow_licences)
+    return load_checkpoint(folder)
+
+
+def _load_starter() -> nn.Module:
+    """Draw starter's weights and check that they are the ones its card's id stands for."""
+    from microtome.models.checkpoint import weights_sha256
+    from microtome.models.starter import Starter
+
+    module = Starter()
+    if weights_sha256(module.state_dict()) != STARTER_CARD.weights_sha256:
+        raise CheckpointInvalid(
+            "the installed timm builds another network for starter than its card stands for",
+            remedy="Install the versions in constraints.txt.",
+        )
+    return module
+
+
+def _load_timm(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
+    from microtome.models.architectures import timm_architecture
+    from microtome.models.backbone import (
+        TimmNetwork,
+        WeightSource,
+        check_licence,
+        create_timm,
+        licence_of,
+    )
+    from microtome.models.checkpoint import weights_sha256
+
+    network_name, _, source = name.removeprefix(TIMM_PREFIX).partition("@")
+    network, weights = TimmNetwork(network_name), WeightSource.parse(source or "hub")
+    trained = weights.kind != "random"
+    licence = licence_of(network.name) if trained else "CC0-1.0"
+    check_licence(name, licence, options.allow_licences)
+    module: Any = create_timm(network, weights, num_classes=0)
+    card = ModelCard(
+        name=name,
+        architecture=timm_architecture(network),
+        preprocessing=_timm_preprocessing(module.pretrained_cfg),
+        dim=getattr(module, "head_hidden_size", None) or module.num_features,
+        weights_sha256=weights_sha256(module.state_dict()),
+        licence=licence,
+    )
+    if not trained:
+        card = replace(card, training_data="none", notes="Untrained: random weights.")
+    return card, module
+
+
+def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return Preprocessing(config["input_size"][-1], mean, std)
+
+
+def _checkpoint_folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise ModelNotFound(
+            f"there is no model {name!r}, nor a folder of that name",
+            remedy="There are: starter; a model folder with card.json and weights.safetensors; "
+            "timm:NAME, e.g. timm:resnet18 or timm:hf-hub:owner/model.",
+        )
+    return Path(name)
