@@ -11,6 +11,7 @@ from PIL import Image
 
 from microtome.atlas.atlas import Atlas, table_uri
 from microtome.atlas.schema import vector_field
+from microtome.config import MppSettings
 from microtome.errors import (
     FilterInvalid,
     ModelMismatch,
@@ -22,9 +23,12 @@ from microtome.errors import (
 from microtome.search.query import ImageQuery, RegionQuery, TileQuery, parse_query
 from microtome.search.result import Hit, SearchSettings
 from microtome.search.searcher import Searcher, embed
+from microtome.slides.opening import open_slide
+from microtome.slides.slide import SlideRef
 from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
 from support.coloured_atlas import (
     COLOURS,
+    COLUMNS,
     GRID,
     QUILTS,
     MeanColour,
@@ -314,3 +318,20 @@ def test_a_tile_without_a_vector_of_the_model_is_named(two_models, searcher):
 def test_settings_refuse_to_be_wrong(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         SearchSettings(**wrong)
+
+
+def test_a_crop_of_a_real_slide_finds_where_it_was_cut(real_data, tmp_path):
+    file = real_data / "wsi" / "CMU-1-Small-Region.svs"
+    encoder = MeanColour()
+    atlas = Atlas.open_or_create(str(tmp_path / "atlas"), GRID, encoder.card, COLUMNS)
+    add_slide(atlas, encoder, Quilt("cmu", ()), file)
+    place = Searcher(atlas).search(TileQuery(first_tile(atlas, "x > 600 AND y > 900"))).tile
+    with open_slide(SlideRef("cmu", str(file)), MppSettings()) as reader:
+        crop = reader.read_region(place.x, place.y, 0, place.size_px, place.size_px)
+    Image.fromarray(crop).save(tmp_path / "crop.png")
+    best = Searcher(atlas, encoder).search(ImageQuery(str(tmp_path / "crop.png"))).hits[0]
+    assert (best.x, best.y) == (place.x, place.y)
+
+
+def first_tile(atlas: Atlas, where: str) -> str:
+    return atlas.tiles.to_table(columns=["tile_id"], filter=where, limit=1)["tile_id"][0].as_py()

@@ -1,13 +1,17 @@
 """Exact nearest tiles by cosine: every vector is read once, in bounded memory.
 
-Lance's own flat search takes half the time, but it rounds the query to float16 (errors of 4e-5
-in the score), and which of several equal tiles it returns depends on how the table is laid out.
-This one is the truth that an index is measured against: float32, ties settled by tile_id.
+Lance's own flat search is up to twice as fast without a filter (100,000 × 512 float16 on two
+cores: 0.1 s against 0.2 s), slower with one, but it rounds the query to float16 (errors of 4e-5 in
+the score), and which of several equal tiles it returns depends on how the table is laid out. This
+one is the truth that an index is measured against: float32, ties settled by tile_id.
 """
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 16 << 20
+SLICE_ROWS = 512
+MAX_THREADS = 8
 READ_AHEAD_BYTES = 64 << 20  # Lance's default of 2 GiB would be taken by a slow reader
 
 _TINY = np.finfo(np.float32).tiny
@@ -59,22 +65,33 @@ def nearest(
         batch_size=max(1, BLOCK_BYTES // vector.nbytes),
         io_buffer_size=READ_AHEAD_BYTES,
     )
-    for block in scanner.to_batches():
-        seen += len(block)
-        if block.column(column).null_count:
-            block = block.filter(pc.is_valid(block.column(column)))  # noqa: PLW2901
-        scored += len(block)
-        best = _keep_best(best, block, _cosine(block.column(column), vector), k)
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for block in scanner.to_batches():
+            seen += len(block)
+            if block.column(column).null_count:
+                block = block.filter(pc.is_valid(block.column(column)))  # noqa: PLW2901
+            scored += len(block)
+            best = _keep_best(best, block, _cosines(block.column(column), vector, pool), k)
     best = best.sort_by(_ORDER)
     return Nearest(best["_rowoffset"].to_numpy(), best["score"].to_numpy(), seen, scored)
 
 
-def _cosine(vectors: pa.FixedSizeListArray, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of each stored vector with a unit vector; 0 for a stored vector of zeros.
+def _cosines(
+    vectors: pa.FixedSizeListArray, vector: NDArray[np.float32], pool: Executor
+) -> NDArray[np.float32]:
+    """Cosine of each stored vector with a unit vector, in slices that stay in a core's cache."""
+    rows = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+    slices = [rows[i : i + SLICE_ROWS] for i in range(0, len(rows), SLICE_ROWS)]
+    scores = pool.map(partial(_cosine, vector), slices)
+    return np.concatenate([np.empty(0, np.float32), *scores])
 
-    Stored vectors are unit vectors rounded to float16, so their length is taken out again.
+
+def _cosine(vector: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
+    """Stored vectors are unit vectors rounded to float16, so their length is taken out again.
+
+    A stored vector of zeros has cosine 0.
     """
-    rows = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size).astype(np.float32)
+    rows = stored.astype(np.float32)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     cosines: NDArray[np.float32] = (rows @ vector) / np.maximum(lengths, _TINY)
     return cosines
