@@ -45,6 +45,14 @@ def test_anything_else_is_named_and_the_three_forms_are_told(text):
         assert form in caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["a.svs", "a.mrxs", "A.NDPI"])
+def test_a_whole_slide_is_no_image(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(QueryUnreadable, match="is a whole slide") as caught:
+        parse_query(str(tmp_path / name))
+    assert f"{name}#x,y,w,h" in caught.value.remedy
+
+
 @pytest.mark.parametrize("box", ["1,2,0,4", "1,2,3,0", "1,2,-3,4"])
 def test_a_region_without_area_is_refused(box):
     with pytest.raises(QueryUnreadable, match=f"a.svs#{box} has no area"):

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from microtome.errors import QueryUnreadable
+from microtome.slides.listing import EXTENSIONS, extension
 
 FORMS = (
     "Ask with an image file (PNG, JPEG, TIFF, WebP), a tile id (32 hex digits) "
     "or a region of a slide (slide.svs#x,y,w,h in level-0 px)."
 )
 
+_ONLY_SLIDES = EXTENSIONS - {"tif", "tiff"}
 _TILE_ID = re.compile(r"[0-9a-fA-F]{32}")
 _REGION = re.compile(r"(?P<slide>.+)#(?P<box>[^#]*)", re.DOTALL)
 _BOX = re.compile(r"\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*")
@@ -90,17 +92,26 @@ def parse_query(text: str) -> Query:
     """Read a query; only whether a local file exists is looked up, nothing is opened.
 
     Raises:
-        QueryUnreadable: the text fits none of the three forms, or a region has no area.
+        QueryUnreadable: the text fits none of the three forms, names a whole slide, or a region
+            without area.
     """
     if _is_file(text):
-        return ImageQuery(text)
+        return _image(text)
     if _TILE_ID.fullmatch(text.strip()):
         return TileQuery(text.strip().lower())
     if region := _REGION.fullmatch(text):
         return _region(text, region["slide"], region["box"])
     if "://" in text:
-        return ImageQuery(text)
+        return _image(text)
     raise QueryUnreadable(f"no image file, tile id or region of a slide: {text!r}", remedy=FORMS)
+
+
+def _image(text: str) -> ImageQuery:
+    if extension(text) in _ONLY_SLIDES:  # some begin as an image that shows the label
+        raise QueryUnreadable(
+            f"{text} is a whole slide", remedy=f"Ask with a region of it: {text}#x,y,w,h."
+        )
+    return ImageQuery(text)
 
 
 def _region(text: str, slide: str, box: str) -> RegionQuery:

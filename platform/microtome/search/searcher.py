@@ -119,7 +119,7 @@ class Searcher:
             return embed(self._loaded(), asked.pixels, self._atlas.grid.tile_px)
         column = vector_column(model_id)
         stored = tiles.to_table(columns=[column], filter=f"tile_id = {quoted(query.text)}")[column]
-        if stored.null_count:
+        if stored.null_count == len(stored):
             raise ModelMismatch(
                 f"the tile {query.text} has no vector of model {model_id}",
                 remedy="Index its slide with this model, or ask with another.",
