@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from microtome.atlas.reading import describe, list_slides
-from microtome.atlas.runs import RunTotals, finish_run
-from microtome.errors import SettingError
+from microtome.atlas.reading import describe, list_slides, model_source
+from microtome.atlas.runs import RunTotals, finish_run, start_run
+from microtome.errors import ModelNotFound, SettingError
 from support.made_atlas import CARD, MadeAtlas
 
 
@@ -60,3 +60,14 @@ def test_the_atlas_at_a_glance_is_json(made: MadeAtlas):
     assert [model["model_id"] for model in told["models"]] == [CARD.model_id]
     assert [run["status"] for run in told["runs"]] == ["finished"]
     assert told["bytes"] > 1000
+
+
+def test_the_model_is_named_as_in_the_newest_run_that_names_it(made: MadeAtlas):
+    for settings in ({"model": "plain"}, {"model": "models/mine"}, {}):
+        start_run(made.atlas, "index", settings, CARD)
+    assert model_source(made.atlas) == "models/mine"
+
+
+def test_a_model_that_no_run_names_is_asked_for(made: MadeAtlas):
+    with pytest.raises(ModelNotFound, match="doesn't say where its model came from"):
+        model_source(made.atlas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
@@ -11,8 +12,9 @@ from typing import Any, get_args
 from microtome.atlas import schema
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, WorkStatus, read_work
+from microtome.atlas.sql import one_of
 from microtome.atlas.storage import location
-from microtome.errors import SettingError
+from microtome.errors import ModelNotFound, SettingError
 
 _LEDGER = ("uri", "status", "cause", "message", "attempts", "planned_tiles", "seconds")
 _FACTS = [name for name in schema.SLIDES.names if name not in {"thumbnail", "properties", "stamp"}]
@@ -82,6 +84,24 @@ def describe(atlas: Atlas) -> dict[str, Any]:
         "bytes": _bytes_on_disk(atlas.uri),
         "runs": [_plain(run) for run in runs.to_pylist()],
     }
+
+
+def model_source(atlas: Atlas) -> str:
+    """How the user named the atlas's model when it was last indexed: `--model`'s value.
+
+    Raises:
+        ModelNotFound: no run says it.
+        AtlasError: a table can't be read.
+    """
+    runs = atlas.runs.to_table(
+        columns=["run_id", "settings"], filter=one_of("model_id", atlas.models)
+    )
+    for run in runs.sort_by([("run_id", "descending")]).to_pylist():
+        if named := json.loads(run["settings"]).get("model"):
+            return str(named)
+    raise ModelNotFound(
+        f"the atlas {atlas.uri} doesn't say where its model came from", remedy="Pass --model."
+    )
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
