@@ -23,6 +23,8 @@ class TileKey(NamedTuple):
     reduction: int
 
 
+Tiles = dict[TileKey, Pixels]
+
 Decode = Callable[[Sequence[TileKey]], Iterable[Pixels]]
 """Tiles by key, in that order; may raise at any of them."""
 
@@ -37,54 +39,56 @@ class TileCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._kept: OrderedDict[TileKey, Pixels] = OrderedDict()
-        self._coming: dict[TileKey, Future[Pixels]] = {}
+        self._coming: dict[TileKey, Future[Tiles]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def tiles(self, keys: Sequence[TileKey], decode: Decode) -> list[Pixels]:
+    def tiles(self, keys: Sequence[TileKey], decode: Decode) -> Tiles:
         """The tiles of `keys`, from memory or else through `decode`; not to be written to.
 
         Raises:
-            Exception: whatever `decode` raised for a tile, here or in the thread that had it.
+            Exception: whatever `decode` raised, here or in the thread that decoded for this one.
         """
-        found: dict[TileKey, Pixels] = {}
-        others: dict[TileKey, Future[Pixels]] = {}
-        own: dict[TileKey, Future[Pixels]] = {}
+        found: Tiles = {}
+        others: list[Future[Tiles]] = []
+        own: list[TileKey] = []
+        ours: Future[Tiles] = Future()
         with self._lock:
             for key in keys:
-                if key in self._kept:
+                if (pixels := self._kept.get(key)) is not None:
                     self._kept.move_to_end(key)
-                    found[key] = self._kept[key]
-                elif key in self._coming:
-                    others[key] = self._coming[key]
+                    found[key] = pixels
+                elif (coming := self._coming.get(key)) is not None:
+                    others.append(coming)
                 else:
-                    own[key] = self._coming[key] = Future()
+                    own.append(key)
+                    self._coming[key] = ours
         if own:
-            found |= self._decoded(own, decode)
-        found |= {key: tile.result() for key, tile in others.items()}
-        return [found[key] for key in keys]
+            found |= self._decoded(own, ours, decode)
+        for coming in others:
+            found |= coming.result()
+        return found
 
-    def _decoded(self, own: dict[TileKey, Future[Pixels]], decode: Decode) -> dict[TileKey, Pixels]:
+    def _decoded(self, own: list[TileKey], ours: Future[Tiles], decode: Decode) -> Tiles:
         """Decode what this thread took on, and tell those who wait, also of failure."""
-        found: dict[TileKey, Pixels] = {}
         try:
-            for key, pixels in zip(own, decode(list(own)), strict=True):
-                found[key] = pixels
-                self._keep(key, pixels)
-                own[key].set_result(pixels)
+            tiles = dict(zip(own, decode(own), strict=True))
         except BaseException as error:
             with self._lock:
-                for key in own.keys() - found.keys():
-                    self._coming.pop(key, None)
-                    own[key].set_exception(error)
+                for key in own:
+                    del self._coming[key]
+            ours.set_exception(error)
             raise
-        return found
+        with self._lock:
+            for key, pixels in tiles.items():
+                del self._coming[key]
+                self._keep(key, pixels)
+        ours.set_result(tiles)
+        return tiles
 
     def _keep(self, key: TileKey, pixels: Pixels) -> None:
         pixels.setflags(write=False)
-        with self._lock:
-            del self._coming[key]
-            self._kept[key] = pixels
-            self._bytes += pixels.nbytes
-            while self._bytes > self.max_bytes:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        self._kept[key] = pixels
+        self._bytes += pixels.nbytes
+        while self._bytes > self.max_bytes:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes

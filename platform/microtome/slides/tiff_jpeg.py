@@ -10,7 +10,8 @@ A tile is an abbreviated stream. Before a decoder can take it,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import simplejpeg
@@ -22,7 +23,7 @@ REDUCTIONS = (1, 2, 4, 8)
 
 _START = b"\xff\xd8"
 _END = b"\xff\xd9"
-_SCAN = 0xDA
+_SCAN = b"\xff\xda"
 _COMMENT = 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 _JFIF = 0xE0
@@ -73,20 +74,20 @@ def complete_jpeg(tile: bytes, tables: bytes, ycbcr: bool, size_px: tuple[int, i
     Raises:
         JpegBroken: no frame of that size with three components, or no scan.
     """
-    kept, framed, scan = [], False, 0
-    for segment in _segments(tile, len(tile)):
-        if segment.marker == _SCAN:
-            scan = segment.start
-            break
-        if segment.marker in _FRAMES:
-            _check_frame(tile, segment, size_px)
-            framed = True
-        kept.append(segment)
-    if not (framed and scan):
-        raise JpegBroken("the tile has no JPEG frame")
-    own = [tile[segment.start : segment.end] for segment in _kept(iter(kept))]
-    colours = _ADOBE + (b"\x01" if ycbcr else b"\x00")
-    return b"".join([_START, tables, *own, colours, memoryview(tile)[scan:]])
+    scan = _scan_start(tile)
+    return _head(tile[:scan], tables, ycbcr, size_px) + tile[scan:]
+
+
+@lru_cache(maxsize=64)
+def _head(own: bytes, tables: bytes, ycbcr: bool, size_px: tuple[int, int]) -> bytes:
+    """What goes before the scan. A level's tiles mostly share theirs: it is made once."""
+    segments = list(_segments(own, len(own)))
+    frames = [own[s.start : s.end] for s in segments if s.marker in _FRAMES]
+    if len(frames) != 1:
+        raise JpegBroken("the tile has no JPEG frame, or several")
+    _check_frame(frames[0], size_px)
+    kept = b"".join(own[s.start : s.end] for s in _kept(segments))
+    return _START + tables + kept + _ADOBE + (b"\x01" if ycbcr else b"\x00")
 
 
 def decode_jpeg(stream: bytes, size_px: tuple[int, int], reduction: int) -> Pixels:
@@ -105,30 +106,36 @@ def decode_jpeg(stream: bytes, size_px: tuple[int, int], reduction: int) -> Pixe
     return pixels
 
 
+def _scan_start(tile: bytes) -> int:
+    """Where the marker of the first scan lies."""
+    at = 2
+    while tile[at : at + 2] != _SCAN:
+        length = int.from_bytes(tile[at + 2 : at + 4])
+        if length < 2:  # also past the end
+            raise JpegBroken("the tile has no JPEG scan")
+        at += 2 + length
+    return at
+
+
 def _segments(data: bytes, end: int) -> Iterator[_Segment]:
-    """Marker segments after the start of image, up to and including the head of the first scan."""
+    """Marker segments after the start of image, up to the first scan or `end`."""
     if data[:2] != _START:
         raise JpegBroken("the tile doesn't begin as JPEG does")
     at = 2
-    while at + 4 <= end:
-        if data[at] != 0xFF:
-            raise JpegBroken("a JPEG segment is no segment")
+    while at + 4 <= end and data[at : at + 2] != _SCAN:
         after = at + 2 + int.from_bytes(data[at + 2 : at + 4])
-        if after > end:
-            raise JpegBroken("a JPEG segment goes past the end of the tile")
+        if data[at] != 0xFF or after > end:
+            raise JpegBroken("a JPEG segment is damaged")
         yield _Segment(data[at + 1], at, after)
-        if data[at + 1] == _SCAN:
-            return
         at = after
 
 
-def _kept(segments: Iterator[_Segment]) -> Iterator[_Segment]:
+def _kept(segments: Iterable[_Segment]) -> Iterator[_Segment]:
     return (s for s in segments if s.marker not in _APPLICATION and s.marker != _COMMENT)
 
 
-def _check_frame(tile: bytes, segment: _Segment, size_px: tuple[int, int]) -> None:
-    """Length, precision, height, width, components: ten bytes after the marker."""
-    frame = tile[segment.start + 2 : segment.start + 10]
-    size = int.from_bytes(frame[3:5]), int.from_bytes(frame[5:7])
-    if size != size_px or frame[7:] != b"\x03":
+def _check_frame(frame: bytes, size_px: tuple[int, int]) -> None:
+    """Marker, length, precision, then height, width and components."""
+    size = int.from_bytes(frame[5:7]), int.from_bytes(frame[7:9])
+    if size != size_px or frame[9:10] != b"\x03":
         raise JpegBroken(f"a tile of {size_px} pixels holds a JPEG of {size}")

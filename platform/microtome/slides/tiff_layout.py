@@ -32,7 +32,7 @@ from microtome.slides.tiff_codecs import (
     OLD_DEFLATE,
     Encoding,
     TileBroken,
-    jp2k_reductions,
+    jp2k_is_subsampled,
 )
 from microtome.slides.tiff_directory import Directory
 from microtome.slides.tiff_jpeg import REDUCTIONS, JpegBroken, is_jfif, shared_tables
@@ -209,12 +209,11 @@ def _jpeg_encoding(
 
 
 def _jp2k_encoding(directory: Directory, tile_size: tuple[int, int], first_tile: bytes) -> Encoding:
-    compression = directory.number(tag.COMPRESSION)
     try:
-        allowed = jp2k_reductions(first_tile)
+        subsampled = jp2k_is_subsampled(first_tile)
     except TileBroken as error:
         raise LeftToOpenSlide(str(error)) from None
-    if not allowed:
+    if subsampled:
         raise LeftToOpenSlide("JPEG 2000 with subsampled components")
-    reductions = tuple(r for r in allowed if not (tile_size[0] % r or tile_size[1] % r))
-    return Encoding(compression, tile_size, compression == APERIO_JP2K_YCBCR, reductions=reductions)
+    compression = directory.number(tag.COMPRESSION)
+    return Encoding(compression, tile_size, ycbcr=compression == APERIO_JP2K_YCBCR)
