@@ -57,8 +57,11 @@ def write_tiff(path: Path, levels: Sequence[np.ndarray], kind: Kind = Kind()) ->
     """Write levels, finest first, each a directory of tiles."""
     with tifffile.TiffWriter(path, **kind.file) as tiff:
         for number, pixels in enumerate(levels):
-            header = {} if number else kind.header
-            tiff.write(**_page(pixels, kind), **header, subfiletype=min(number, 1), metadata=None)
+            page = _page(pixels, kind)
+            if not number:
+                tags = [*page.get("extratags", []), *kind.header.get("extratags", [])]
+                page |= {**kind.header, "extratags": tags}
+            tiff.write(**page, subfiletype=min(number, 1), metadata=None)
     return path
 
 
@@ -81,7 +84,7 @@ def write_ome(path: Path, levels: Sequence[np.ndarray], kind: Kind = Kind(), **p
     )
     with tifffile.TiffWriter(path, **kind.file) as tiff:
         for number, one in enumerate(levels):
-            first = {} if number else {"description": xml, "subifds": len(levels) - 1}
+            first = {} if number else {"description": xml.encode(), "subifds": len(levels) - 1}
             tiff.write(**_page(one, kind), **first, subfiletype=min(number, 1), metadata=None)
     return path
 
