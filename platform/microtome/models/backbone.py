@@ -200,7 +200,16 @@ def check_licence(name: str, licence: str, allowed: Collection[str]) -> None:
 
 
 def _check_known(name: str) -> None:
-    if name.startswith("hf-hub:") or timm.is_model(name):
+    if name.startswith("hf-hub:"):
+        return
+    if timm.is_model(name):
+        architecture, _, tag = name.partition(".")
+        tagged = timm.list_pretrained(f"{architecture}.*")
+        if tag and name not in tagged:
+            raise ModelNotFound(
+                f"timm has no weights named {name!r}",
+                remedy=f"There are {', '.join(tagged)}." if tagged else "There are none.",
+            )
         return
     close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5)
     remedy = f"Did you mean {', '.join(close)}?" if close else "See timm.list_models()."

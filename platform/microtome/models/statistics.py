@@ -96,8 +96,12 @@ def _unmixing() -> Tensor:
 
 
 def _stain_families(stains: Tensor) -> list[list[Tensor]]:
-    h, e = torch.log10(stains + FLOOR).flatten(2).unbind(1)
-    return [[_histogram(h, STAIN_BINS), _histogram(e, STAIN_BINS)], [_joint(h, e, JOINT_BINS)]]
+    h, e = _log(stains[:, 0]), _log(stains[:, 1])
+    near_h, near_e = _log(F.avg_pool2d(stains, 2)).chunk(2, dim=1)
+    return [
+        [_histogram(h, STAIN_BINS), _histogram(e, STAIN_BINS)],
+        [_joint(near_h, near_e, JOINT_BINS)],
+    ]
 
 
 def _texture_families(h: Tensor, density: Tensor) -> list[list[Tensor]]:
@@ -134,14 +138,17 @@ def _patterns(x: Tensor) -> Tensor:
     above = torch.stack([x[..., i : i + height, j : j + width] > threshold for i, j in ring])
     changes = (above ^ above.roll(1, dims=0)).sum(dim=0)
     pattern = torch.where(changes <= 2, above.sum(dim=0), PATTERNS - 1).flatten(1)
-    return _roots(pattern, torch.ones_like(pattern, dtype=x.dtype), PATTERNS)
+    total = x.new_zeros(len(x), PATTERNS)
+    return _roots(total.scatter_add_(1, pattern, torch.ones_like(pattern, dtype=x.dtype)))
 
 
 def _histogram(values: Tensor, bins: Bins) -> Tensor:
     """Roots of shares, (N, count), of values (N, M)."""
     lower, above = bins.place(values)
-    index = torch.cat([lower, lower + 1], dim=1)
-    return _roots(index, torch.cat([1 - above, above], dim=1), bins.count)
+    total = values.new_zeros(len(values), bins.count)
+    total.scatter_add_(1, lower, 1 - above)
+    total[:, 1:].scatter_add_(1, lower, above)
+    return _roots(total)
 
 
 def _joint(first: Tensor, second: Tensor, bins: Bins) -> Tensor:
@@ -149,15 +156,15 @@ def _joint(first: Tensor, second: Tensor, bins: Bins) -> Tensor:
     row, row_above = bins.place(first)
     column, column_above = bins.place(second)
     corner = row * bins.count + column
-    index = torch.cat([corner, corner + 1, corner + bins.count, corner + bins.count + 1], dim=1)
-    rows, columns = (1 - row_above, row_above), (1 - column_above, column_above)
-    shares = torch.cat([row * column for row in rows for column in columns], dim=1)
-    return _roots(index, shares, bins.count**2)
+    total = first.new_zeros(len(first), bins.count**2)
+    for down, rows in enumerate((1 - row_above, row_above)):
+        for right, columns in enumerate((1 - column_above, column_above)):
+            total[:, down * bins.count + right :].scatter_add_(1, corner, rows * columns)
+    return _roots(total)
 
 
-def _roots(index: Tensor, shares: Tensor, count: int) -> Tensor:
-    """Add up shares by bin and scale so that the result has unit length."""
-    total = shares.new_zeros(len(index), count).scatter_add_(1, index, shares)
+def _roots(total: Tensor) -> Tensor:
+    """Scale counts to shares and take roots, so that each row has unit length."""
     return torch.sqrt(total / total.sum(dim=1, keepdim=True))
 
 
