@@ -18,7 +18,9 @@ Sources: Nuñez et al., "Feature-Fusion Neck Model for Content-Based Histopathol
 Retrieval"; Tan et al., EfficientDet (arXiv 1911.09070, section 3.3) for the fusion; Woo et al.,
 ConvNeXt V2 (arXiv 2301.00808, section 3) for the normalisation. Where the published code differs
 from its sources this module follows the sources: the response is normalised over channels, fusion
-weights can't be negative, the gates' mixing stays in (0, 1), and maps of any size fit.
+weights can't be negative, the gates' mixing stays in (0, 1), and maps of any size fit. The gates'
+squeeze and biases are chosen so that the published number of parameters comes out; its weights
+don't load here.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from microtome.models.statistics import TissueStatistics
 
 NETWORK = LgffemConfig("mobilenetv3_small_050", neck_channels=32, neck_layers=1)
 NETWORK_SHARE = 0.05
-SEED = 1895  # the year of Röntgen's first picture
+SEED = 1895
 SHRINK = 2  # the network sees half the resolution: a quarter of the work, nothing lost in trials
 GREY_PX = 64
 

@@ -3,12 +3,12 @@
 Everything here is a histogram, so two tiles compare by the Bhattacharyya coefficient: with each
 histogram h scaled to sum 1, √h has unit length, and the dot product of two such roots is
 Σ √(aᵢ·bᵢ), 1 for equal and 0 for disjoint distributions. `TissueStatistics` concatenates these
-roots with a share for each, so the cosine of two tiles is the weighted mean of their coefficients.
+roots of its six families with equal shares, so the cosine of two tiles is the mean coefficient.
 
 1. Optical density, od = -log₁₀((255·rgb + 1) / 256), unmixed into haematoxylin h and eosin e
    by the stain vectors of Ruifrok & Johnston (Anal Quant Cytol Histol 23:291, 2001).
 2. Stain: histograms of log h and log e, which a slide stained a little stronger moves by a part of
-   a bin, and one of the two together, which tells what stain lies with what.
+   a bin, and one of the two together at half resolution: what stain lies with what.
 3. Nuclei: h is divided by its mean over the tile (stronger stain, same picture), then taken down
    an octave pyramid of 2 × 2 means. At each level: the band, level minus next level, whose spread
    peaks where structures are as large as the level's pixels (nuclear size); the gradient
