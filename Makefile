@@ -26,7 +26,7 @@ format: $(INSTALLED)  ## format and sort imports
 	$(BIN)/ruff check --fix .
 
 bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a vast slide
-	$(BIN)/python tests/benchmarks/engine.py
+	$(BIN)/python tests/benchmarks/engine
 
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py

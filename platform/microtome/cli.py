@@ -122,7 +122,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         searcher = Searcher(opened, lambda: load_encoder(model or model_source(opened)))
         result = searcher.search(parse_query(query), settings)
         if gallery is not None:
-            write_gallery(gallery, opened, result)
+            write_gallery(gallery, result, opened)
         if as_json:
             print_json(result.to_json())
         else:

@@ -11,12 +11,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from microtome.errors import SettingError
 
 MAX_TILE_PX = 4096
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class IndexSettings:
     batch_size: int = 64
     workers: int = 0
     cpus_per_worker: int = 0
-    precision: str = "auto"
+    precision: Precision = "auto"
     wave_slides: int = 16
     wave_s: float = 30.0
     allow_licences: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class IndexSettings:
         check_whole("batch_size", self.batch_size, least=1, most=4096)
         check_whole("workers", self.workers, least=0)
         check_whole("cpus_per_worker", self.cpus_per_worker, least=0)
-        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, get_args(Precision))
         check_whole("wave_slides", self.wave_slides, least=1)
         check_positive("wave_s", self.wave_s)
 

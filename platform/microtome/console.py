@@ -14,7 +14,6 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -98,10 +97,8 @@ def _take_settings_file(context: typer.Context, path: str | None) -> str | None:
     return path
 
 
-def _known_settings(
-    command: click.Command, settings: Mapping[str, Any], path: str
-) -> dict[str, Any]:
-    """Settings under the parameter names that click looks up; an unknown name is an error."""
+def _known_settings(command: Any, settings: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Settings under the parameter names that the command looks up; an unknown one is an error."""
     names = {
         str(option): str(option) for option in (parameter.name for parameter in command.params)
     }

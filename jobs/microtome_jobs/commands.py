@@ -1,0 +1,174 @@
+"""`microtome index` and `microtome demo`. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microtome.config import GridSettings, IndexSettings, MppSettings, Precision
+from microtome.console import (
+    AtlasOption,
+    ConfigOption,
+    Exit,
+    JsonOption,
+    err,
+    print_json,
+    print_table,
+    reporting,
+)
+
+if TYPE_CHECKING:
+    from microtome.engine.index import IndexSummary
+
+app = typer.Typer(no_args_is_help=True)
+
+INDEX_EPILOG = """
+Examples:
+
+  microtome index slides/ --atlas atlas
+
+  microtome index 's3://bucket/2024/*.svs' --atlas s3://bucket/atlas --manifest slides.csv
+
+  microtome index slides/ --atlas atlas --config index.toml --json
+
+Exit code: 0 all slides are in; 3 some failed (`microtome slides --status failed` says why);
+2 a wrong setting; 1 the job could not run; 130 interrupted. Run it again to go on.
+"""
+
+
+@app.command(epilog=INDEX_EPILOG)
+def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Slides: a file, a folder, a glob or a URI.", metavar="SOURCE..."),
+    ],
+    atlas: AtlasOption,
+    manifest: Annotated[
+        str | None,
+        typer.Option(
+            help="CSV or Parquet with `uri` or `slide_id`, then `case_id`, `mpp` and any columns "
+            "to filter by.",
+            metavar="FILE",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(help="`starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"),
+    ] = "starter",
+    mpp: Annotated[float, typer.Option(help="Wanted resolution, µm per pixel.")] = 0.5,
+    tile_px: Annotated[int, typer.Option(help="Side of a tile at that resolution.")] = 224,
+    stride_px: Annotated[
+        int | None, typer.Option(help="Step between tiles.", show_default="the tile's side")
+    ] = None,
+    assume_mpp: Annotated[
+        float | None,
+        typer.Option(help="µm per pixel of slides for which nothing else says it."),
+    ] = None,
+    mpp_from_objective: Annotated[
+        bool, typer.Option(help="Take 10 / objective where a slide has no mpp.")
+    ] = False,
+    min_tissue: Annotated[
+        float, typer.Option(help="Least fraction of a tile that is tissue.")
+    ] = 0.5,
+    batch_size: Annotated[int, typer.Option(help="Tiles per call of the model.")] = 64,
+    workers: Annotated[
+        int, typer.Option(help="Processes that embed.", show_default="one per GPU or four cores")
+    ] = 0,
+    cpus_per_worker: Annotated[
+        int, typer.Option(help="Cores of each.", show_default="an equal share")
+    ] = 0,
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network; auto is bf16 on a GPU.")
+    ] = "auto",
+    wave_slides: Annotated[int, typer.Option(help="Slides per commit, at most.")] = 16,
+    wave_s: Annotated[float, typer.Option(help="Seconds until a commit is due.")] = 30.0,
+    allow_licence: Annotated[
+        list[str] | None,
+        typer.Option(help="Allow weights under this non-permissive licence; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Cut slides into tiles, embed them and write them to an atlas.
+
+    Runs on a local Ray that it starts itself, on the cluster that RAY_ADDRESS names, or inside
+    `ray job submit -- python -m microtome_jobs index …`. Run again, it does only what is missing.
+    """
+    with reporting(as_json):
+        settings = IndexSettings(
+            sources=tuple(source),
+            atlas=atlas,
+            manifest=manifest,
+            model=model,
+            grid=GridSettings(mpp, tile_px, tile_px if stride_px is None else stride_px),
+            mpp=MppSettings(assume_mpp, mpp_from_objective),
+            min_tissue=min_tissue,
+            batch_size=batch_size,
+            workers=workers,
+            cpus_per_worker=cpus_per_worker,
+            precision=precision,
+            wave_slides=wave_slides,
+            wave_s=wave_s,
+            allow_licences=tuple(allow_licence or ()),
+        )
+        from microtome.engine.index import run_index
+
+        summary = run_index(settings)
+        if as_json:
+            print_json(summary.to_json())
+        else:
+            print_summary(summary)
+    if summary.failed:
+        raise typer.Exit(Exit.PARTLY)
+
+
+def print_summary(summary: IndexSummary) -> None:
+    """Say in a few lines what a run did."""
+    say = err.print
+    if summary.already_done:
+        say(f"{summary.already_done:,} of {summary.wanted:,} slides were in the atlas already")
+    if not summary.finished:
+        return
+    failed = summary.failed.total()
+    say(
+        f"[bold]{summary.done:,} done[/], {summary.empty:,} empty, {failed:,} failed; "
+        f"{summary.tiles:,} tiles, {summary.bytes_read / 1e6:,.1f} MB read"
+    )
+    say(
+        f"{summary.embed_s:,.1f} s after {summary.startup_s:,.1f} s of start-up: "
+        f"{summary.tiles_per_s:,.0f} tiles/s, {summary.s_per_slide:,.2f} s per slide"
+    )
+    for cause, count in sorted(summary.failed.items()):
+        say(f"  {count:,} × {cause}", style="red")
+    if failed:
+        say(f"microtome slides --atlas {summary.atlas} --status failed  says why", style="dim")
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option(help="Where the slides, the atlas and the galleries go.")
+    ] = Path("demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Make slides whose tissue is known, index them, and find look-alikes of each tissue type."""
+    with reporting(as_json):
+        from microtome_jobs.demo import run_demo
+        from microtome_jobs.made.slides import MadeSpec
+
+        done = run_demo(folder, MadeSpec(), lambda step: err.print(step, style="bold"))
+        answers = [
+            {"tissue": answer.tissue, "hits": len(answer.result.hits), "right": answer.right}
+            for answer in done.answers
+        ]
+        galleries = [str(path) for path in done.galleries]
+        if as_json:
+            print_json(
+                {"index": done.summary.to_json(), "answers": answers, "galleries": galleries}
+            )
+        else:
+            print_summary(done.summary)
+            print_table("hits of the query's own tissue type", answers, ["tissue", "right", "hits"])
+            err.print("look at " + " or ".join(galleries), style="bold green")

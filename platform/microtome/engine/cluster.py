@@ -1,0 +1,51 @@
+"""Where the work runs: a cluster that is there, or a local Ray of our own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+OBJECT_STORE_BYTES = 256 * 2**20  # only outcomes cross processes: a few KB per slide
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Run inside a Ray cluster.
+
+    The one already joined is used as it is; else the one `RAY_ADDRESS` names (inside
+    `ray job submit` Ray sets it); else a local one, started here and ended here. A local one
+    sends no usage statistics and has no dashboard.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    # Patient-data shops must not phone home; whoever starts a cluster elsewhere decides there.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Lance warns at every fork that it isn't safe after one; Ray executes another program at once.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level="warning")
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level="error",
+            log_to_driver=False,  # what goes wrong with a slide stands in the ledger
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def cpus_and_gpus() -> tuple[int, int]:
+    """CPU cores and GPUs of the whole cluster."""
+    resources = ray.cluster_resources()
+    return max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))

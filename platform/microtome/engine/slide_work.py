@@ -1,0 +1,117 @@
+"""One slide from its file to durable, still invisible fragments; knows no Ray.
+
+open → plan → cut → encode → write
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from microtome.atlas.fragments import FragmentWriter, TilesTarget
+from microtome.atlas.outcome import SlideOutcome
+from microtome.config import GridSettings, MppSettings
+from microtome.errors import MicrotomeError, SlideError, SlideUnexpected
+from microtome.models.encoder import Encoder
+from microtome.slides.opening import open_slide
+from microtome.slides.slide import SlideReader, SlideRef
+from microtome.tiles.cut import cut_tiles, plan_tiles
+from microtome.tiles.thumbnail import thumbnail
+
+log = logging.getLogger(__name__)
+
+OnTiles = Callable[[int, int], None]
+"""Called with (tiles newly planned, tiles newly embedded)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlideWork:
+    """What is the same for every slide of a run.
+
+    Attributes:
+        target: the `tiles` table that fragments are written for.
+        grid: where tiles lie.
+        mpp: who may say how large a pixel is.
+        min_tissue: least fraction of a tile that is tissue.
+        batch_size: tiles per call of the model.
+        threads: decoding threads.
+        finished: content id that the atlas holds already, by slide id, for slides that look
+            changed; where the bytes turn out to be the same there is nothing to do.
+    """
+
+    target: TilesTarget
+    grid: GridSettings
+    mpp: MppSettings
+    min_tissue: float
+    batch_size: int
+    threads: int
+    finished: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
+        """Embed one slide; one that can't be is an outcome too.
+
+        Raises:
+            MicrotomeError: what isn't this slide's fault, e.g. `AtlasWriteFailed` on a full disk.
+        """
+        started = time.monotonic()
+        outcome = self._attempt(ref, encoder, on_tiles)
+        return replace(outcome, seconds=time.monotonic() - started)
+
+    def _attempt(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
+        try:
+            with open_slide(ref, self.mpp) as reader:
+                try:
+                    return self._embed(ref, reader, encoder, on_tiles)
+                except SlideError as error:
+                    return _failure(ref, error, reader)
+        except SlideError as error:
+            return _failure(ref, error)
+        except MicrotomeError:
+            raise
+        except Exception as error:
+            log.exception("an error nobody foresaw on %s", ref.slide_id)
+            unexpected = SlideUnexpected(
+                f"{ref.slide_id} brought up a {type(error).__name__} that nobody foresaw",
+                remedy="Please report it with the trace in the worker's log.",
+            )
+            return _failure(ref, unexpected)
+
+    def _embed(
+        self, ref: SlideRef, reader: SlideReader, encoder: Encoder, on_tiles: OnTiles
+    ) -> SlideOutcome:
+        slide = reader.slide
+        if self.finished.get(ref.slide_id) == slide.content_id:
+            return SlideOutcome(ref, "unchanged", content_id=slide.content_id, slide=slide)
+        plan = plan_tiles(reader, self.grid, self.min_tissue)
+        on_tiles(len(plan), 0)
+        picture = thumbnail(reader)
+        writer = FragmentWriter(self.target, ref, slide, plan.size_px)
+        for batch in cut_tiles(reader, plan, batch_size=self.batch_size, threads=self.threads):
+            writer.add(batch, encoder.encode(batch.pixels))
+            on_tiles(0, len(batch))
+        return SlideOutcome(
+            ref,
+            "done" if len(plan) else "empty",
+            content_id=slide.content_id,
+            slide=slide,
+            planned_tiles=len(plan),
+            fragments=writer.close(),
+            stored_tiles=writer.rows,
+            tissue_mm2=plan.mask.area_mm2(slide.mpp),
+            thumbnail=picture,
+            bytes_read=reader.bytes_read,
+        )
+
+
+def _failure(ref: SlideRef, error: SlideError, reader: SlideReader | None = None) -> SlideOutcome:
+    return SlideOutcome(
+        ref,
+        "failed",
+        content_id=reader.slide.content_id if reader else "",
+        cause=error.cause,
+        message=str(error),
+        slide=reader.slide if reader else None,
+        bytes_read=reader.bytes_read if reader else 0,
+    )

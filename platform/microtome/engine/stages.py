@@ -1,0 +1,127 @@
+"""The pipeline on Ray Data: one slide in, one outcome out.
+
+An actor owns the model and reads its own tiles, because pixels that cross processes cost more
+than the model: only outcomes leave an actor, and only fragments' metadata is in them.
+
+What of Ray Data 2.60 this leans on, each seen to matter:
+- `from_items` with `override_num_blocks`: one slide per task, since bundled slides would wait for
+  each other; a repartition would need cores of its own, and the actors hold them all.
+- `max_errored_blocks=-1` with bounded retries: a slide that always kills its process is dropped
+  instead of ending the job; the caller sees that its outcome is missing. Every other failure is
+  data, so nothing else hides behind it.
+- `execution_no_progress_timeout_s=-1`: a slide of an hour is no hang.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.util.annotations import RayDeprecationWarning
+
+from microtome.atlas.outcome import SlideOutcome
+from microtome.engine.cluster import cpus_and_gpus
+from microtome.engine.progress import Tally
+from microtome.engine.slide_work import SlideWork
+from microtome.errors import MicrotomeError
+from microtome.models.encoder import EncoderOptions
+from microtome.models.registry import load_encoder
+from microtome.slides.slide import SlideRef
+
+MAX_BLOCKS = 5000
+RETRIES = 2  # of one slide, after its process died
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How the model is spread.
+
+    Attributes:
+        count: processes at most.
+        cpus: cores of each.
+        gpus: GPUs of each.
+    """
+
+    count: int
+    cpus: int
+    gpus: float
+
+    @classmethod
+    def for_cluster(cls, count: int = 0, cpus: int = 0) -> Workers:
+        """Fill the cluster: a process per GPU, else one per four cores; 0 means choose."""
+        all_cpus, all_gpus = cpus_and_gpus()
+        if all_gpus:
+            count = count or all_gpus
+            return cls(count, cpus or max(1, all_cpus // all_gpus), min(1.0, all_gpus / count))
+        cpus = min(cpus or 4, all_cpus)
+        return cls(count or max(1, all_cpus // cpus), cpus, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """The encoder that every actor loads."""
+
+    name: str
+    options: EncoderOptions
+
+
+class SlideActor:
+    """The model, and the slides it is given one after another."""
+
+    def __init__(self, work: SlideWork, model: ModelChoice, tally: Tally) -> None:
+        self._work = work
+        self._encoder = load_encoder(model.name, model.options)
+        self._tally = tally
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Embed the slide in `batch["ref"]`; an error that isn't the slide's travels as data."""
+        ref: SlideRef = pickle.loads(batch["ref"][0])  # noqa: S301 - our own driver's bytes
+        try:
+            result: SlideOutcome | MicrotomeError = self._work.run(
+                ref, self._encoder, self._tally.add
+            )
+        except MicrotomeError as error:
+            result = error
+        return {"result": np.array([pickle.dumps(result)], dtype=object)}
+
+
+def embed_slides(
+    refs: Sequence[SlideRef], work: SlideWork, model: ModelChoice, workers: Workers, tally: Tally
+) -> Iterator[SlideOutcome]:
+    """Embed slides on the cluster; outcomes come as they are finished, in no fixed order.
+
+    A slide whose process died each time has no outcome.
+
+    Raises:
+        MicrotomeError: what isn't one slide's fault, e.g. `AtlasWriteFailed`.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1
+    context.execution_no_progress_timeout_s = -1
+    rows = [{"ref": pickle.dumps(ref)} for ref in refs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # until 2.64 names the retries
+        outcomes = ray.data.from_items(
+            rows, override_num_blocks=min(len(rows), MAX_BLOCKS)
+        ).map_batches(
+            SlideActor,
+            fn_constructor_args=(work, model, tally),
+            batch_size=1,
+            compute=ActorPoolStrategy(min_size=1, max_size=min(workers.count, len(rows))),
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpus,
+            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
+        )
+    for block in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
+        for data in block["result"]:
+            result = pickle.loads(data)  # noqa: S301 - our own workers' bytes
+            if isinstance(result, MicrotomeError):
+                raise result
+            yield result

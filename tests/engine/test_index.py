@@ -1,0 +1,180 @@
+"""The indexing job on a real Ray, from made slides to an atlas."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.reading import list_slides
+from microtome.config import GridSettings, IndexSettings, MppSettings
+from microtome.engine.index import IndexSummary, run_index
+from microtome.errors import AtlasMismatch, AtlasWriteFailed, ModelMismatch, SourceNotFound
+from microtome_jobs.made.slides import MadeArchive, MadeSpec, make_slides
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+GRID = GridSettings(mpp=1.0)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
+    return make_slides(tmp_path_factory.mktemp("slides"), MadeSpec(slides=2, side_px=2048))
+
+
+def settings_for(archive: MadeArchive, atlas: Path) -> IndexSettings:
+    return IndexSettings(
+        sources=(str(archive.folder),), atlas=str(atlas), manifest=str(archive.manifest), grid=GRID
+    )
+
+
+@pytest.fixture(scope="module")
+def indexed(
+    archive: MadeArchive, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None
+) -> tuple[Atlas, IndexSummary]:
+    settings = settings_for(archive, tmp_path_factory.mktemp("indexed") / "atlas")
+    summary = run_index(settings)
+    return Atlas.open(settings.atlas), summary
+
+
+@pytest.fixture
+def copy_of(indexed: tuple[Atlas, IndexSummary], tmp_path: Path) -> Path:
+    """A copy of the indexed atlas that a test may change."""
+    return Path(shutil.copytree(indexed[0].uri, tmp_path / "atlas"))
+
+
+def tile_ids(atlas: Path) -> dict[str, str]:
+    """Slide id by tile id."""
+    rows = Atlas.open(str(atlas)).tiles.to_table(columns=["tile_id", "slide_id"])
+    return dict(zip(*rows.to_pydict().values(), strict=True))
+
+
+def causes(atlas: Atlas) -> dict[str, str]:
+    return {row["slide_id"]: row["cause"] or row["status"] for row in list_slides(atlas)}
+
+
+def test_every_slide_ends_as_it_should(
+    archive: MadeArchive, indexed: tuple[Atlas, IndexSummary]
+) -> None:
+    assert causes(indexed[0]) == {
+        **dict.fromkeys(archive.slide_ids, "done"),
+        "blank": "empty",
+        "truncated": "truncated",
+        "no-mpp": "no-mpp",
+    }
+
+
+def test_the_summary_counts_what_the_atlas_holds(indexed: tuple[Atlas, IndexSummary]) -> None:
+    atlas, summary = indexed
+
+    assert (summary.done, summary.empty, summary.failed.total()) == (2, 1, 2)
+    assert summary.tiles == atlas.tiles.count_rows() > 0
+    assert summary.bytes_read > 0
+
+
+def test_planned_tiles_are_stored_once_each(indexed: tuple[Atlas, IndexSummary]) -> None:
+    atlas, _ = indexed
+    planned = sum(atlas.work.to_table(columns=["planned_tiles"])["planned_tiles"].to_pylist())
+    ids = atlas.tiles.to_table(columns=["tile_id"])["tile_id"].to_pylist()
+
+    assert len(ids) == len(set(ids)) == planned
+
+
+def test_the_run_is_written_down(indexed: tuple[Atlas, IndexSummary]) -> None:
+    atlas, summary = indexed
+    (run,) = atlas.runs.to_table().to_pylist()
+
+    assert (run["run_id"], run["status"], run["tiles"]) == (
+        summary.run_id,
+        "finished",
+        summary.tiles,
+    )
+    assert run["tiles_per_s"] == pytest.approx(summary.tiles_per_s)
+
+
+def test_manifest_columns_stand_beside_every_tile(indexed: tuple[Atlas, IndexSummary]) -> None:
+    rows = indexed[0].tiles.to_table(columns=["slide_id", "case_id", "site"]).to_pylist()
+
+    assert {(row["slide_id"][:6], row["case_id"], row["site"]) for row in rows} == {
+        ("case01", "case01", "north")
+    }
+
+
+def test_a_second_run_only_tries_what_failed(archive: MadeArchive, copy_of: Path) -> None:
+    before = Atlas.open(str(copy_of)).tiles.version
+
+    again = run_index(settings_for(archive, copy_of))
+
+    assert (again.already_done, again.done, again.failed.total()) == (3, 0, 2)
+    assert Atlas.open(str(copy_of)).tiles.version == before
+
+
+def test_allowing_an_assumed_mpp_brings_the_slide_in(archive: MadeArchive, copy_of: Path) -> None:
+    settings = replace(settings_for(archive, copy_of), mpp=MppSettings(assume_mpp=0.5))
+
+    again = run_index(settings)
+
+    assert (again.done, dict(again.failed)) == (1, {"truncated": 1})
+    assert causes(Atlas.open(str(copy_of)))["no-mpp"] == "done"
+
+
+def test_a_touched_slide_is_looked_at_and_left_alone(archive: MadeArchive, copy_of: Path) -> None:
+    os.utime(archive.folder / "case01-a.svs")
+
+    again = run_index(settings_for(archive, copy_of))
+
+    assert (again.unchanged, again.done) == (1, 0)
+
+
+def test_a_changed_slide_replaces_its_old_tiles(copy_of: Path, tmp_path: Path) -> None:
+    before = set(tile_ids(copy_of))
+    other = make_slides(tmp_path / "slides", MadeSpec(seed=1, slides=1, side_px=2048, bad=False))
+
+    again = run_index(settings_for(other, copy_of))
+
+    now = {tile_id for tile_id, slide in tile_ids(copy_of).items() if slide == "case01-a"}
+    assert again.done == 1
+    assert len(now) == again.tiles
+    assert not now & before
+
+
+def test_the_same_bytes_under_another_name_are_refused(archive: MadeArchive, copy_of: Path) -> None:
+    folder = copy_of.parent / "renamed"
+    folder.mkdir()
+    shutil.copy(archive.folder / "case01-a.svs", folder / "other.svs")
+
+    again = run_index(IndexSettings((str(folder),), str(copy_of), grid=GRID))
+
+    assert dict(again.failed) == {"duplicate-content": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "names"),
+    [
+        ({"grid": GridSettings(mpp=0.5)}, AtlasMismatch, "0.5um-224px"),
+        ({"model": "timm:resnet18@random:0"}, ModelMismatch, "starter"),
+        ({"sources": ("nowhere",)}, SourceNotFound, "nowhere"),
+    ],
+)
+def test_a_wrong_setting_fails_before_any_work(
+    archive: MadeArchive,
+    copy_of: Path,
+    change: dict[str, object],
+    error: type[Exception],
+    names: str,
+) -> None:
+    runs = Atlas.open(str(copy_of)).runs.count_rows()
+
+    with pytest.raises(error, match=names):
+        run_index(replace(settings_for(archive, copy_of), **change))
+
+    assert Atlas.open(str(copy_of)).runs.count_rows() == runs
+
+
+def test_a_full_disk_ends_the_job_with_its_reason(archive: MadeArchive, tiny_disk: Path) -> None:
+    with pytest.raises(AtlasWriteFailed, match="space"):
+        run_index(settings_for(archive, tiny_disk / "atlas"))

@@ -1,0 +1,86 @@
+"""The manifests say what the program does: their very command is run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from microtome.atlas.atlas import Atlas
+from microtome_jobs.made.slides import MadeSpec, make_slides
+from support.object_store import ObjectStore
+
+KUBERAY = Path(__file__).parents[2] / "infra" / "kuberay"
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((KUBERAY / name).read_text()))
+
+
+def entrypoint() -> list[str]:
+    (job,) = documents("index-job.yaml")
+    return shlex.split(job["spec"]["entrypoint"])
+
+
+@pytest.mark.ray
+def test_the_job_s_command_indexes_a_bucket(store: ObjectStore, tmp_path: Path) -> None:
+    made = make_slides(tmp_path, MadeSpec(slides=1, side_px=1024, bad=False))
+    (slide,) = made.folder.glob("*.svs")
+    command = entrypoint()
+    places = [word for word in command if word.startswith("s3://")]
+    bucket = store.bucket({"archive/a.svs": slide})
+    words = [word.replace("s3://slides", bucket) for word in command]
+    assert words[0] == "python"
+
+    done = subprocess.run(
+        [sys.executable, *words[1:]],
+        env=os.environ | store.variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["done"] == 1
+    assert Atlas.open(places[1].replace("s3://slides", bucket)).tiles.count_rows() > 0
+
+
+def test_the_job_asks_for_ray_as_it_is_pinned() -> None:
+    (job,) = documents("index-job.yaml")
+    pins = (KUBERAY.parents[1] / "constraints.txt").read_text().splitlines()
+
+    assert f"ray=={job['spec']['rayClusterSpec']['rayVersion']}" in pins
+
+
+def test_the_schedule_creates_that_job_and_leaves_time_for_it() -> None:
+    (job,) = documents("index-job.yaml")
+    (cron,) = [d for d in documents("index-schedule.yaml") if d["kind"] == "CronJob"]
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (kustomization,) = documents("kustomization.yaml")
+    (config,) = kustomization["configMapGenerator"]
+
+    assert pod["containers"][0]["command"] == ["kubectl", "create", "-f", "/job/index-job.yaml"]
+    assert pod["volumes"][0]["configMap"]["name"] == config["name"]
+    assert config["files"] == ["index-job.yaml"]
+    assert cron["spec"]["schedule"].split()[2:] == ["*", "*", "*"]  # once a day
+    assert job["spec"]["activeDeadlineSeconds"] < 24 * 3600
+
+
+def test_every_container_has_limits_and_takes_its_secrets_by_reference() -> None:
+    (job,) = documents("index-job.yaml")
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    containers = [c for group in groups for c in group["template"]["spec"]["containers"]]
+
+    assert len(containers) == 2
+    for container in containers:
+        assert container["resources"]["limits"].keys() >= {"cpu", "memory"}
+        assert container["envFrom"] == [{"secretRef": {"name": "microtome-s3"}}]
