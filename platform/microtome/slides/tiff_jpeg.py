@@ -75,7 +75,7 @@ def complete_jpeg(tile: bytes, tables: bytes, ycbcr: bool, size_px: tuple[int, i
         JpegBroken: no frame of that size with three components, or no scan.
     """
     scan = _scan_start(tile)
-    return _head(tile[:scan], tables, ycbcr, size_px) + tile[scan:]
+    return b"".join((_head(tile[:scan], tables, ycbcr, size_px), memoryview(tile)[scan:]))
 
 
 @lru_cache(maxsize=64)

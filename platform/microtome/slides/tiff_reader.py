@@ -6,7 +6,7 @@ A JPEG level is also offered at 1/2, 1/4 and 1/8: its decoder shrinks for a frac
 full scale pixels equal OpenSlide's bit for bit (tifffile's for OME-TIFF, which OpenSlide refuses).
 
 Memory: `cache_bytes` of decoded tiles, 16 bytes of layout for each tile of the file, and per call
-the region with one row of its tiles.
+the region with the tiles that are pasted at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from microtome.slides.tiff_source import ByteSource
 
 CACHE_BYTES = 64 * 2**20
 """Two rows of 256 px tiles across 43,000 px: regions share them with those of the next row."""
+
+TILES_AT_ONCE = 64
+"""12 MiB of 256 px tiles: a large region isn't held twice, a usual one is fetched in one go."""
 
 WHITE = 255
 
@@ -83,9 +86,11 @@ class TiffReader:
         region = np.empty((height_px, width_px, 3), np.uint8)
         if not view.covers(width_px, height_px):
             region.fill(WHITE)
-        for row in view.rows(width_px, height_px):
-            tiles = self._cache.tiles([p.key for p in row if self._is_full(p.key)], self._decoded)
-            for paste in row:
+        pastes = view.pastes(width_px, height_px)
+        for start in range(0, len(pastes), TILES_AT_ONCE):
+            part = pastes[start : start + TILES_AT_ONCE]
+            tiles = self._cache.tiles([p.key for p in part if self._is_full(p.key)], self._decoded)
+            for paste in part:
                 pixels = tiles.get(paste.key)
                 region[paste.into] = WHITE if pixels is None else pixels[paste.out_of]
         return region
@@ -125,8 +130,7 @@ class TiffReader:
                 ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Paste:
+class _Paste(NamedTuple):
     """A part of a tile and its place in the region."""
 
     key: TileKey
@@ -161,19 +165,20 @@ class _View:
             and self.top + height_px <= self.height_px
         )
 
-    def rows(self, width_px: int, height_px: int) -> Iterator[list[_Paste]]:
-        """What to paste, one row of tiles after the other."""
+    def pastes(self, width_px: int, height_px: int) -> list[_Paste]:
+        """What makes up the region, row of tiles by row."""
         tile_height, tile_width = (s // self.reduction for s in self.image.encoding.tile_size_px)
         across = _spans(self.left, width_px, self.width_px, tile_width)
-        for row, into_y, from_y in _spans(self.top, height_px, self.height_px, tile_height):
-            yield [
-                _Paste(
-                    TileKey(self.level, row * self.image.columns + column, self.reduction),
-                    (into_y, into_x),
-                    (from_y, from_x),
-                )
-                for column, into_x, from_x in across
-            ]
+        down = _spans(self.top, height_px, self.height_px, tile_height)
+        return [
+            _Paste(
+                TileKey(self.level, row * self.image.columns + column, self.reduction),
+                (into_y, into_x),
+                (from_y, from_x),
+            )
+            for row, into_y, from_y in down
+            for column, into_x, from_x in across
+        ]
 
 
 def _spans(start: int, size: int, limit: int, tile: int) -> list[tuple[int, slice, slice]]:
