@@ -57,13 +57,13 @@ def ids_of(tiles, found) -> list[str]:
 def test_the_nearest_are_those_found_by_hand(tiles, vectors, k, where, step):
     query = vectors[3].astype(np.float32)
     rows = [i for i in range(0, ROWS, step) if i % 10 != 9]
-    found = nearest(tiles, "vector", query, k=k, where=where)
+    found = nearest(tiles, "vector", query[None], k=k, where=where)
     assert ids_of(tiles, found) == by_hand(tiles, vectors, query.astype(np.float64), rows)[:k]
 
 
 def test_scores_are_cosines(tiles, vectors):
     query = vectors[3].astype(np.float32)
-    found = nearest(tiles, "vector", query / np.linalg.norm(query), k=1)
+    found = nearest(tiles, "vector", (query / np.linalg.norm(query))[None], k=1)
     assert found.scores[0] == pytest.approx(1.0, abs=1e-6)
 
 
@@ -72,11 +72,11 @@ def test_equal_tiles_come_by_id_even_where_k_cuts_them(tiles, vectors):
     twins = [i for i in range(500, 520) if i % 10 != 9]
     first = by_hand(tiles, vectors, query.astype(np.float64), twins)
     for k in (3, 7, 18):
-        assert ids_of(tiles, nearest(tiles, "vector", query, k=k)) == first[:k]
+        assert ids_of(tiles, nearest(tiles, "vector", query[None], k=k)) == first[:k]
 
 
 def test_tiles_without_a_vector_are_counted_not_found(tiles, vectors):
-    found = nearest(tiles, "vector", vectors[0].astype(np.float32), k=10**6)
+    found = nearest(tiles, "vector", vectors[:1].astype(np.float32), k=10**6)
     assert (found.seen, found.scored, len(found.offsets)) == (ROWS, 900, 900)
 
 
@@ -85,11 +85,22 @@ def test_offsets_are_right_after_rows_were_deleted(tiles, vectors, tmp_path):
     copy.delete("slide_id = 'b'")
     copy = lance.dataset(copy.uri)
     query = vectors[600].astype(np.float32)
-    found = nearest(copy, "vector", query, k=5)
+    found = nearest(copy, "vector", query[None], k=5)
     rows = [i for i in range(0, ROWS, 2) if i % 10 != 9]
     assert ids_of(copy, found) == by_hand(tiles, vectors, query.astype(np.float64), rows)[:5]
 
 
 def test_nothing_passes_the_filter(tiles, vectors):
-    found = nearest(tiles, "vector", vectors[0].astype(np.float32), k=5, where="false")
+    found = nearest(tiles, "vector", vectors[:1].astype(np.float32), k=5, where="false")
     assert (found.seen, len(found.offsets), len(found.scores)) == (0, 0, 0)
+
+
+def test_of_several_query_vectors_the_nearest_one_counts(tiles, vectors):
+    queries = vectors[[3, 600]].astype(np.float32)
+    found = nearest(tiles, "vector", queries, k=ROWS)
+    alone = [nearest(tiles, "vector", query[None], k=ROWS) for query in queries]
+    best = {
+        offset: max(dict(zip(one.offsets, one.scores, strict=True))[offset] for one in alone)
+        for offset in alone[0].offsets
+    }
+    assert dict(zip(found.offsets, found.scores, strict=True)) == pytest.approx(best, abs=1e-6)

@@ -123,10 +123,10 @@ def test_shrinking_keeps_the_mean():
         (100, 100, 1, [0]),
         (101, 100, 1, [0]),
         (150, 100, 1, [25]),  # the middle
-        (150, 100, 2, [0, 50]),  # both ends, overlap in the middle
+        (150, 100, 2, [0, 50]),  # both ends
+        (150, 100, 3, [0, 25, 50]),
         (300, 100, 3, [0, 100, 200]),
-        (250, 100, 3, [0, 75, 150]),
-        (1000, 100, 2, [200, 700]),  # a sample: centred on halves
+        (250, 100, 4, [0, 50, 100, 150]),
     ],
 )
 def test_tiles_spread_evenly(side_px, tile_px, count, begins):
@@ -140,11 +140,15 @@ def test_every_pixel_is_seen_unless_there_are_too_many_tiles(height, width, tile
     pixels = np.stack([places % 256, places // 256 % 256, places // 65536], axis=2)
     tiles = cover(pixels.astype(np.uint8), tile_px)
     assert tiles.shape[1:] == (tile_px, tile_px, 3)
-    needed = -(-height // tile_px) * -(-width // tile_px)
-    assert len(tiles) <= min(needed, MAX_TILES)
-    if needed <= MAX_TILES:
+    assert len(tiles) <= MAX_TILES
+    if max(height, width) <= 2 * tile_px:
         seen = tiles.astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)
         assert np.unique(seen).size == height * width
+
+
+@pytest.mark.parametrize(("side_px", "count"), [(16, 1), (17, 2), (20, 2), (24, 3), (32, 5)])
+def test_neighbours_lie_at_most_a_quarter_of_a_tile_apart(side_px, count):
+    assert len(cover(np.zeros((16, side_px, 3), np.uint8), 16)) == count
 
 
 @pytest.mark.parametrize("shape", [(4000, 16), (16, 4000), (900, 900), (2000, 40)])

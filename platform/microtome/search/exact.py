@@ -1,9 +1,9 @@
 """Exact nearest tiles by cosine: every vector is read once, in bounded memory.
 
-Lance's own flat search is up to twice as fast without a filter (100,000 × 512 float16 on two
-cores: 0.1 s against 0.2 s), slower with one, but it rounds the query to float16 (errors of 4e-5 in
-the score), and which of several equal tiles it returns depends on how the table is laid out. This
-one is the truth that an index is measured against: float32, ties settled by tile_id.
+Lance's own flat search is up to twice as fast without a filter and slower with one, but it rounds
+the query to float16 (errors of 4e-5 in the score), and which of several equal tiles it returns
+depends on how the table is laid out. This one is the truth that an index is measured against:
+float32, ties settled by tile_id.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Nearest:
 
 
 def nearest(
-    tiles: Any, column: str, vector: NDArray[np.float32], *, k: int, where: str | None = None
+    tiles: Any, column: str, vectors: NDArray[np.float32], *, k: int, where: str | None = None
 ) -> Nearest:
-    """The `k` tiles whose vectors have the largest cosine with `vector`.
+    """The `k` tiles whose vectors have the largest cosine with any of `vectors`.
 
     Args:
         tiles: the Lance dataset of tiles.
         column: its vector column, fixed-size lists of floats; null rows are passed over.
-        vector: (D,) float32 of unit length.
+        vectors: (Q, D) float32 of unit length, the tiles of one query.
         k: how many; more than there are gives all.
         where: Lance filter, applied before anything is compared.
     """
@@ -62,7 +62,7 @@ def nearest(
     scanner = tiles.scanner(
         columns=["tile_id", "_rowoffset", column],
         filter=where,
-        batch_size=max(1, BLOCK_BYTES // vector.nbytes),
+        batch_size=max(1, BLOCK_BYTES // vectors[:1].nbytes),
         io_buffer_size=READ_AHEAD_BYTES,
     )
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
@@ -71,29 +71,29 @@ def nearest(
             if block.column(column).null_count:
                 block = block.filter(pc.is_valid(block.column(column)))  # noqa: PLW2901
             scored += len(block)
-            best = _keep_best(best, block, _cosines(block.column(column), vector, pool), k)
+            best = _keep_best(best, block, _cosines(block.column(column), vectors, pool), k)
     best = best.sort_by(_ORDER)
     return Nearest(best["_rowoffset"].to_numpy(), best["score"].to_numpy(), seen, scored)
 
 
 def _cosines(
-    vectors: pa.FixedSizeListArray, vector: NDArray[np.float32], pool: Executor
+    stored: pa.FixedSizeListArray, vectors: NDArray[np.float32], pool: Executor
 ) -> NDArray[np.float32]:
-    """Cosine of each stored vector with a unit vector, in slices that stay in a core's cache."""
-    rows = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+    """Best cosine of each stored vector, in slices that stay in a core's cache."""
+    rows = stored.flatten().to_numpy().reshape(-1, stored.type.list_size)
     slices = [rows[i : i + SLICE_ROWS] for i in range(0, len(rows), SLICE_ROWS)]
-    scores = pool.map(partial(_cosine, vector), slices)
+    scores = pool.map(partial(_best_cosine, vectors), slices)
     return np.concatenate([np.empty(0, np.float32), *scores])
 
 
-def _cosine(vector: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
+def _best_cosine(vectors: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
     """Stored vectors are unit vectors rounded to float16, so their length is taken out again.
 
     A stored vector of zeros has cosine 0.
     """
     rows = stored.astype(np.float32)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    cosines: NDArray[np.float32] = (rows @ vector) / np.maximum(lengths, _TINY)
+    cosines: NDArray[np.float32] = (rows @ vectors.T).max(axis=1) / np.maximum(lengths, _TINY)
     return cosines
 
 

@@ -28,7 +28,12 @@ MAX_BYTES: Final = 512 << 20
 """More than an uncompressed 16-bit RGB picture of `MAX_PIXELS` takes."""
 
 MAX_TILES: Final = 64
-"""A larger query is sampled by this many tiles: their mean hardly moves any more."""
+"""A larger query is sampled by this many tiles: about 2.5 tiles a side are covered densely."""
+
+STEPS_PER_TILE: Final = 4
+"""Neighbours lie a quarter of a tile apart, so one of them lies within an eighth of any tile of the
+atlas in each direction: with whole steps a crop of a slide found its own place in 65–85 % of
+trials, with quarter steps in all (20 crops of 448 px)."""
 
 # Named ones only: Pillow would hand others to outside programs (EPS) or fetch plug-ins.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "PPM")
@@ -81,17 +86,16 @@ def check_size(text: str, width_px: int, height_px: int) -> None:
 def cover(pixels: Pixels, tile_px: int) -> NDArray[np.uint8]:
     """Tiles that stand for a picture of any size.
 
-    A side shorter than a tile is padded on both ends by reflection. A longer one is cut into
-    ceil(side / tile_px) equal cells with a tile centred on each, moved inside at the ends, so
-    that neighbours overlap evenly and every pixel is seen. Were it more than `MAX_TILES` in all,
-    both sides get proportionally fewer cells, and the tiles are an even sample.
+    A side shorter than a tile is padded on both ends by reflection. Along a longer one tiles begin
+    at both ends and evenly between, at most a quarter of a tile apart. Were it more than
+    `MAX_TILES` in all, both sides get proportionally fewer, an even sample.
 
     Returns:
         (N, tile_px, tile_px, 3) uint8, 1 ≤ N ≤ `MAX_TILES`, row by row.
     """
     pixels = _padded(pixels, tile_px)
     height, width = pixels.shape[:2]
-    rows, columns = _counts(height / tile_px, width / tile_px)
+    rows, columns = _counts(_dense(height, tile_px), _dense(width, tile_px))
     return np.stack(
         [
             pixels[top : top + tile_px, left : left + tile_px]
@@ -102,15 +106,20 @@ def cover(pixels: Pixels, tile_px: int) -> NDArray[np.uint8]:
 
 
 def starts(side_px: int, tile_px: int, count: int) -> list[int]:
-    """Where `count` tiles begin along a side: centred on equal cells, none leaves the side."""
-    centres = (np.arange(count) + 0.5) * side_px / count
-    begins = np.clip(np.rint(centres - tile_px / 2), 0, side_px - tile_px)
-    return [int(begin) for begin in begins]
+    """Where `count` tiles begin along a side: both ends and evenly between; one in the middle."""
+    room = side_px - tile_px
+    if count == 1:
+        return [room // 2]
+    return [round(room * number / (count - 1)) for number in range(count)]
 
 
-def _counts(rows: float, columns: float) -> tuple[int, int]:
-    """Tiles down and across for a picture of `rows` × `columns` tiles, both at least 1."""
-    down, across = math.ceil(rows), math.ceil(columns)
+def _dense(side_px: int, tile_px: int) -> int:
+    """Tiles along a side that lie at most a quarter of a tile apart."""
+    return 1 + math.ceil((side_px - tile_px) * STEPS_PER_TILE / tile_px)
+
+
+def _counts(down: int, across: int) -> tuple[int, int]:
+    """Tiles down and across, in about the same proportion, at most `MAX_TILES` in all."""
     shrink = min(1.0, math.sqrt(MAX_TILES / (down * across)))
     across = min(max(1, math.floor(across * shrink)), MAX_TILES)
     return min(down, MAX_TILES // across), across

@@ -1,4 +1,4 @@
-"""Search an atlas: what is asked → its vector → the nearest tiles → hits."""
+"""Search an atlas: what is asked → its vectors → the nearest tiles → hits."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Searcher:
             check_filter(tiles, settings.where)
         asked = look_at(query, self._atlas, settings)
         model_id = self._model_id(query, settings)
-        vector = self._vector(query, asked, model_id, tiles)
+        vectors = self._vectors(query, asked, model_id, tiles)
         exclusion, exclusion_notes = _exclusion(asked, settings)
         with filter_errors(tiles, settings.where):
             found = nearest(
                 tiles,
                 vector_column(model_id),
-                vector,
+                vectors,
                 k=settings.k,
                 where=all_of(settings.where or "", exclusion),
             )
@@ -114,7 +114,9 @@ class Searcher:
             self._encoder = self._encoder()
         return cast(Encoder, self._encoder)
 
-    def _vector(self, query: Query, asked: Asked, model_id: str, tiles: Any) -> NDArray[np.float32]:
+    def _vectors(
+        self, query: Query, asked: Asked, model_id: str, tiles: Any
+    ) -> NDArray[np.float32]:
         if asked.pixels is not None:
             return embed(self._loaded(), asked.pixels, self._atlas.grid.tile_px)
         column = vector_column(model_id)
@@ -124,11 +126,16 @@ class Searcher:
                 f"the tile {query.text} has no vector of model {model_id}",
                 remedy="Index its slide with this model, or ask with another.",
             )
-        return _unit(stored.combine_chunks().flatten().to_numpy())
+        (vector,) = stored.to_pylist()
+        return _unit(np.array([vector]))
 
 
 def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]:
-    """The vector of a picture of any size: the mean of the unit vectors of the tiles that cover it.
+    """The vectors of the tiles that cover a picture of any size.
+
+    A hit's score is its cosine with the one that it resembles most, so it looks like some part of
+    the picture. Their mean would look for tiles that mix all parts, and was seen to miss the very
+    place that a picture was cut from.
 
     Args:
         encoder: embeds tiles.
@@ -136,16 +143,18 @@ def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]
         tile_px: side of a tile.
 
     Returns:
-        (D,) float32 of unit length.
+        (Q, D) float32, each row of unit length.
     """
     tiles = cover(pixels, tile_px)
     parts = [tiles[i : i + ENCODE_BATCH] for i in range(0, len(tiles), ENCODE_BATCH)]
-    return _unit(np.concatenate([encoder.encode(part) for part in parts]).mean(axis=0))
+    return _unit(np.concatenate([encoder.encode(part) for part in parts]))
 
 
-def _unit(vector: NDArray[Any]) -> NDArray[np.float32]:
-    exact = vector.astype(np.float64)
-    return (exact / max(np.linalg.norm(exact), np.finfo(np.float32).tiny)).astype(np.float32)
+def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    vectors = vectors.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
 
 
 def _exclusion(asked: Asked, settings: SearchSettings) -> tuple[str, tuple[str, ...]]:
