@@ -6,11 +6,14 @@ The commands that read an atlas stand here; the apps bring theirs through the en
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from microtome import __version__
 from microtome.console import (
@@ -136,7 +139,7 @@ def print_hits(result: SearchResult) -> None:
     rows: list[dict[str, Any]] = [
         {"rank": rank, **hit.to_json()} for rank, hit in enumerate(result.hits, start=1)
     ]
-    columns = ["rank", "score", "slide_id", "x", "y", "size_px", "tissue", "tile_id"]
+    columns = ["rank", "score", "slide_id", "x", "y", "size_px", "tile_id"]
     if any(hit.case_id for hit in result.hits):
         columns.insert(3, "case_id")
     print_table(f"{len(rows)} tiles most like {result.query.text}", rows, columns)
@@ -162,10 +165,17 @@ def slides(
         if as_json:
             print_json({"slides": rows})
         else:
-            shown = ["slide_id", "status", "tiles", "mpp", "objective", "tissue_mm2"]
-            if any(row["cause"] for row in rows):
-                shown += ["cause", "message"]
-            print_table(f"{len(rows)} slides", rows, shown)
+            print_slides(rows)
+
+
+def print_slides(rows: list[dict[str, Any]]) -> None:
+    """Print slides as a table, then why each failed one failed."""
+    shown = ["slide_id", "status", "tiles", "mpp", "objective", "tissue_mm2", "reader"]
+    print_table(f"{len(rows)} slides", rows, shown)
+    for row in rows:
+        if row["cause"]:
+            out.print(f"\n[bold]{escape(row['slide_id'])}[/] [red]{row['cause']}[/]")
+            out.print(f"  {row['message']}", markup=False, highlight=False)
 
 
 @app.command()
@@ -179,11 +189,32 @@ def info(atlas: AtlasOption, as_json: JsonOption = False, config: ConfigOption =
         if as_json:
             print_json(facts)
         else:
-            for name, value in facts.items():
-                out.print(f"[bold]{name:10}[/] ", end="")
-                out.print(value if not isinstance(value, list) else "", markup=False)
-                for line in value if isinstance(value, list) else ():
-                    out.print(f"           {line}", markup=False, highlight=False)
+            print_info(facts)
+
+
+def print_info(facts: Mapping[str, Any]) -> None:
+    """Print what an atlas holds on one screen."""
+    grid, slides = facts["grid"], facts["slides"]
+    size = f", {facts['bytes'] / 1e6:,.1f} MB" if facts["bytes"] is not None else ""
+    lines = {
+        "atlas": f"{facts['uri']} (format {facts['format_version']}{size})",
+        "grid": f"{grid['tile_px']} px at {grid['mpp']:g} µm per px, every {grid['stride_px']} px",
+        "tiles": f"{facts['tiles']:,}",
+        "slides": ", ".join(f"{count:,} {status}" for status, count in slides.items()),
+        "columns": ", ".join(f"{name} ({kind})" for name, kind in facts["columns"].items()) or "–",
+    }
+    for model in facts["models"]:
+        lines["model"] = (
+            f"{model['name']} ({model['model_id']}), {model['dim']} values, {model['licence']}\n"
+            f"{model['notes']}"
+        )
+    grid_of_facts = Table.grid(padding=(0, 2))
+    for name, value in lines.items():
+        grid_of_facts.add_row(f"[bold]{name}[/]", escape(value))
+    out.print(grid_of_facts, highlight=False)
+    out.print()
+    shown = ["run_id", "command", "status", "slides_done", "slides_failed", "tiles", "tiles_per_s"]
+    print_table("runs, newest first", facts["runs"], shown)
 
 
 def load_apps() -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 from microtome.config import read_settings_file
 from microtome.errors import MicrotomeError, SettingError
 
-out = Console()
+out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
 
 

@@ -176,5 +176,5 @@ def test_a_wrong_setting_fails_before_any_work(
 
 
 def test_a_full_disk_ends_the_job_with_its_reason(archive: MadeArchive, tiny_disk: Path) -> None:
-    with pytest.raises(AtlasWriteFailed, match="space"):
+    with pytest.raises(AtlasWriteFailed, match="disk is full"):
         run_index(settings_for(archive, tiny_disk / "atlas"))

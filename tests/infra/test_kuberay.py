@@ -30,18 +30,18 @@ def entrypoint() -> list[str]:
 
 
 @pytest.mark.ray
-def test_the_job_s_command_indexes_a_bucket(store: ObjectStore, tmp_path: Path) -> None:
+def test_the_job_s_command_indexes_a_bucket(s3: ObjectStore, tmp_path: Path) -> None:
     made = make_slides(tmp_path, MadeSpec(slides=1, side_px=1024, bad=False))
     (slide,) = made.folder.glob("*.svs")
     command = entrypoint()
     places = [word for word in command if word.startswith("s3://")]
-    bucket = store.bucket({"archive/a.svs": slide})
+    bucket = s3.bucket({"archive/a.svs": slide})
     words = [word.replace("s3://slides", bucket) for word in command]
     assert words[0] == "python"
 
     done = subprocess.run(
         [sys.executable, *words[1:]],
-        env=os.environ | store.variables,
+        env=os.environ | s3.variables,
         capture_output=True,
         text=True,
         timeout=240,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from microtome.engine.cluster import cluster
 from microtome.engine.progress import ProgressDisplay, Tally
 from microtome.engine.slide_work import SlideWork
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
-from microtome.errors import WorkerLost
+from microtome.errors import AtlasWriteFailed, WorkerLost
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_card
 from microtome.slides.slide import SlideRef
@@ -120,7 +120,6 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         return summary
 
     summary.run_id = start_run(atlas, "index", asdict(settings), card)
-    status: RunStatus = "failed"
     try:
         with cluster():
             workers = Workers.for_cluster(settings.workers, settings.cpus_per_worker)
@@ -141,12 +140,12 @@ def run_index(settings: IndexSettings) -> IndexSummary:
                     for outcome in committer.commit(wave):
                         summary.add(outcome)
                         display.slide_finished()
-        status = "finished"
-    except KeyboardInterrupt:
-        status = "interrupted"
+    except BaseException as error:
+        status: RunStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(AtlasWriteFailed):  # on a full disk the first error says more
+            finish_run(atlas, summary.run_id, status, _totals(summary))
         raise
-    finally:
-        finish_run(atlas, summary.run_id, status, _totals(summary))
+    finish_run(atlas, summary.run_id, "finished", _totals(summary))
     return summary
 
 
