@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from openslide import OpenSlide
 
 from microtome.config import MppSettings
+from microtome.models.registry import load_encoder
 from microtome.slides.content import SlideFiles
 from microtome.slides.slide import SlideRef
 from microtome.slides.tiff_opening import open_tiff
@@ -211,6 +212,18 @@ def test_a_reduced_region_is_the_mean_of_its_pixels(
         mean = full.reshape(side, reduction, side, reduction, 3).mean(axis=(1, 3))
         reduced = reader.read_reduced(64, 8, 0, side, side, reduction=reduction)
     assert np.abs(reduced - mean).mean() < 1.5
+
+
+def test_half_a_real_slide_looks_the_same_to_a_model(real_data: Path) -> None:
+    """Shrunk by the decoder or by area: half a grey level apart, embeddings' cosine above 0.999."""
+    corners = [(x, y) for y in (300, 900, 1800) for x in (200, 1100)]
+    with opened(real_data / "wsi" / "CMU-1-Small-Region.svs") as reader:
+        by_area = np.stack([halved(reader.read_region(*c, 0, 448, 448)) for c in corners])
+        by_decoder = np.stack([reader.read_reduced(*c, 0, 224, 224, reduction=2) for c in corners])
+    assert np.abs(by_area.astype(int) - by_decoder).mean() < 0.5
+    encoder = load_encoder("starter")
+    cosine = (encoder.encode(by_area) * encoder.encode(by_decoder)).sum(axis=1)
+    assert cosine.min() > 0.999
 
 
 def test_a_reduced_region_is_white_outside(made: dict[str, Path]) -> None:
