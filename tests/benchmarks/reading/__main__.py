@@ -1,6 +1,6 @@
 """How fast are tiles read? All readers on one made slide, the same regions, in one run.
 
-    python tests/benchmarks/reading [--side-px 10240] [--rounds 10] [--json FILE]
+    python tests/benchmarks/reading [--side-px 10240] [--rounds 5] [--json FILE]
 
 Each round takes the next regions and gives them to every reader in turn, so that whatever else
 the machine does falls on all of them alike; no region comes twice, and the first quarter, which
@@ -45,7 +45,7 @@ _median = statistics.median
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side-px", type=int, default=10240, help="side of the made slide")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     asked = parser.parse_args()
     cv2.setNumThreads(1)
