@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microtome.config import GridSettings, IndexSettings, MppSettings, Precision
+from microtome.config import (
+    GridSettings,
+    IndexSettings,
+    MppSettings,
+    Precision,
+    ReaderChoice,
+)
 from microtome.console import (
     AtlasOption,
     ConfigOption,
@@ -69,6 +75,9 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     mpp_from_objective: Annotated[
         bool, typer.Option(help="Take 10 / objective where a slide has no mpp.")
     ] = False,
+    reader: Annotated[
+        ReaderChoice, typer.Option(help="How slides are read; auto chooses for each.")
+    ] = "auto",
     min_tissue: Annotated[
         float, typer.Option(help="Least fraction of a tile that is tissue.")
     ] = 0.5,
@@ -104,6 +113,7 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             model=model,
             grid=GridSettings(mpp, tile_px, tile_px if stride_px is None else stride_px),
             mpp=MppSettings(assume_mpp, mpp_from_objective),
+            reader=reader,
             min_tissue=min_tissue,
             batch_size=batch_size,
             workers=workers,

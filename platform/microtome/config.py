@@ -17,6 +17,7 @@ from microtome.errors import SettingError
 
 MAX_TILE_PX = 4096
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+ReaderChoice = Literal["auto", "tiff", "openslide"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class IndexSettings:
         model: `starter`, a model folder, or a timm name; see `models.registry`.
         grid: where tiles lie.
         mpp: who may say how large a pixel is.
+        reader: how slides are read; `auto` chooses for each.
         min_tissue: least fraction of a tile that is tissue, 0 to 1.
         batch_size: tiles per call of the model.
         workers: how many processes embed; 0 takes what the cluster has.
@@ -90,6 +92,7 @@ class IndexSettings:
     model: str = "starter"
     grid: GridSettings = field(default_factory=GridSettings)
     mpp: MppSettings = field(default_factory=MppSettings)
+    reader: ReaderChoice = "auto"
     min_tissue: float = 0.5
     batch_size: int = 64
     workers: int = 0
@@ -106,6 +109,7 @@ class IndexSettings:
         check_whole("batch_size", self.batch_size, least=1, most=4096)
         check_whole("workers", self.workers, least=0)
         check_whole("cpus_per_worker", self.cpus_per_worker, least=0)
+        check_choice("reader", self.reader, get_args(ReaderChoice))
         check_choice("precision", self.precision, get_args(Precision))
         check_whole("wave_slides", self.wave_slides, least=1)
         check_positive("wave_s", self.wave_s)

@@ -20,7 +20,7 @@ JPEG_ERROR = 4
 
 
 def opened(path: Path, settings: MppSettings | None = None) -> SlideReader:
-    return open_slide(SlideRef(path.name, str(path)), settings or MppSettings())
+    return open_slide(SlideRef(path.name, str(path)), settings or MppSettings(), "openslide")
 
 
 def test_the_headers_facts(svs):

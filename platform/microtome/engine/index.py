@@ -128,6 +128,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
                 target=TilesTarget.of(atlas, card.model_id, summary.run_id),
                 grid=settings.grid,
                 mpp=settings.mpp,
+                reader=settings.reader,
                 min_tissue=settings.min_tissue,
                 batch_size=settings.batch_size,
                 threads=workers.cpus,

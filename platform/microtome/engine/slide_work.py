@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from microtome.atlas.fragments import FragmentWriter, TilesTarget
 from microtome.atlas.outcome import SlideOutcome
-from microtome.config import GridSettings, MppSettings
-from microtome.errors import MicrotomeError, SlideError, SlideUnexpected
+from microtome.config import GridSettings, MppSettings, ReaderChoice
+from microtome.errors import MicrotomeError, SlideError, SlideUnexpected, TileReadFailed
 from microtome.models.encoder import Encoder
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import SlideReader, SlideRef
@@ -34,6 +34,7 @@ class SlideWork:
         target: the `tiles` table that fragments are written for.
         grid: where tiles lie.
         mpp: who may say how large a pixel is.
+        reader: how slides are read.
         min_tissue: least fraction of a tile that is tissue.
         batch_size: tiles per call of the model.
         threads: decoding threads.
@@ -44,6 +45,7 @@ class SlideWork:
     target: TilesTarget
     grid: GridSettings
     mpp: MppSettings
+    reader: ReaderChoice
     min_tissue: float
     batch_size: int
     threads: int
@@ -61,13 +63,12 @@ class SlideWork:
 
     def _attempt(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
         try:
-            with open_slide(ref, self.mpp) as reader:
-                try:
-                    return self._embed(ref, reader, encoder, on_tiles)
-                except SlideError as error:
-                    return _failure(ref, error, reader)
-        except SlideError as error:
-            return _failure(ref, error)
+            outcome = self._read(ref, self.reader, encoder, on_tiles)
+            if outcome.cause == TileReadFailed.cause and self.reader == "auto" and outcome.slide:
+                other: ReaderChoice = "tiff" if outcome.slide.reader == "openslide" else "openslide"
+                again = self._read(ref, other, encoder, on_tiles)
+                outcome = outcome if again.status == "failed" else again  # the first says more
+            return outcome
         except MicrotomeError:
             raise
         except Exception as error:
@@ -77,6 +78,18 @@ class SlideWork:
                 remedy="Please report it with the trace in the worker's log.",
             )
             return _failure(ref, unexpected)
+
+    def _read(
+        self, ref: SlideRef, choice: ReaderChoice, encoder: Encoder, on_tiles: OnTiles
+    ) -> SlideOutcome:
+        try:
+            with open_slide(ref, self.mpp, choice) as reader:
+                try:
+                    return self._embed(ref, reader, encoder, on_tiles)
+                except SlideError as error:
+                    return _failure(ref, error, reader)
+        except SlideError as error:
+            return _failure(ref, error)
 
     def _embed(
         self, ref: SlideRef, reader: SlideReader, encoder: Encoder, on_tiles: OnTiles

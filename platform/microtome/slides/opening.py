@@ -1,6 +1,9 @@
 """Open a slide, or say precisely why not.
 
-find its files → hash them → bring them here → check that they are whole → read the header
+find its files → hash them → choose a reader → read the header
+
+Tiled TIFF is read directly, where it lies. Whatever the direct reader isn't sure of goes to
+OpenSlide, after it was brought to this machine and checked to be whole.
 """
 
 from __future__ import annotations
@@ -10,30 +13,49 @@ from contextlib import contextmanager
 
 from openslide import OpenSlideError
 
-from microtome.config import MppSettings
-from microtome.errors import SlideEmpty, SlideUnreadable
+from microtome.config import MppSettings, ReaderChoice
+from microtome.errors import SlideEmpty, SlideUnreadable, SlideUnsupported
 from microtome.slides.content import SlideFiles, content_id
 from microtome.slides.diagnosis import check_complete, refusal
 from microtome.slides.openslide_reader import OpenSlideReader, said
 from microtome.slides.parts import parts_of
 from microtome.slides.slide import SlideReader, SlideRef
 from microtome.slides.staging import localised
-from microtome.slides.storage import explained, filesystem_of, is_remote
+from microtome.slides.storage import explained, filesystem_of, is_remote, local_path
+from microtome.slides.tiff_layout import LeftToOpenSlide
+from microtome.slides.tiff_opening import open_tiff
+from microtome.slides.tiff_reader import TiffReader
+from microtome.slides.tiff_source import LocalFile
 
 
-def open_slide(ref: SlideRef, mpp: MppSettings) -> SlideReader:
+def open_slide(ref: SlideRef, mpp: MppSettings, reader: ReaderChoice = "auto") -> SlideReader:
     """Open a slide for reading.
 
     Args:
         ref: which one.
         mpp: who may say how large a pixel is where the slide doesn't.
+        reader: `auto` chooses, `tiff` and `openslide` insist.
 
     Raises:
         SlideEmpty, SlideTruncated, SlideUnreadable: the file is damaged, gone, or no slide.
         SlideUnsupported, NotBrightfield: an image, but none that can be indexed.
         SlideImplausible, SlideWithoutMpp: the header can't be worked with.
     """
-    return _opened(slide_files_of(ref), mpp)
+    files = slide_files_of(ref)
+    if reader == "openslide":
+        return _through_openslide(files, mpp)
+    try:
+        return _directly(files, mpp)
+    except LeftToOpenSlide as reason:
+        if reader == "tiff":
+            raise SlideUnsupported(
+                f"{ref.slide_id} isn't read directly: {reason}",
+                remedy="Let the reader be chosen, or choose openslide.",
+            ) from None
+    except SlideUnreadable:
+        if reader == "tiff":
+            raise
+    return _through_openslide(files, mpp)
 
 
 def slide_files_of(ref: SlideRef) -> SlideFiles:
@@ -53,9 +75,13 @@ def slide_files_of(ref: SlideRef) -> SlideFiles:
         return SlideFiles(ref, parts, *content_id(parts))
 
 
-def _opened(files: SlideFiles, mpp: MppSettings) -> SlideReader:
-    """Choose the reader: OpenSlide reads everything."""
-    return _through_openslide(files, mpp)
+def _directly(files: SlideFiles, mpp: MppSettings) -> TiffReader:
+    ref = files.ref
+    if is_remote(ref.uri):
+        raise LeftToOpenSlide("it lies in a store")
+    with _explained(ref):
+        source = LocalFile(local_path(ref.uri), ref.slide_id)
+    return open_tiff(files, source, mpp)
 
 
 def _through_openslide(files: SlideFiles, mpp: MppSettings) -> OpenSlideReader:
