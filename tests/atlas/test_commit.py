@@ -59,7 +59,7 @@ def test_a_slide_whose_counts_disagree_never_becomes_visible(
     short = replace(made.done("a", tiles=5), planned_tiles=planned, stored_tiles=stored)
     (became,) = made.committer.commit([short])
     assert (became.status, became.cause) == ("failed", "atlas-write-failed")
-    assert became.message == (f"of {planned} planned tiles {stored} were embedded and 5 stored")
+    assert f"a: of {planned} planned tiles {stored} were embedded and 5 stored" in became.message
     assert made.state() == {"a": ("", 0, "failed", 0)}
 
 
@@ -72,7 +72,7 @@ def test_fragments_that_lost_a_part_never_become_visible(made: MadeAtlas):
 def test_the_same_bytes_under_another_name_are_refused_within_a_wave(made: MadeAtlas):
     _, second = made.committer.commit([made.done("a", "bytes"), made.done("b", "bytes")])
     assert (second.status, second.cause) == ("failed", "duplicate-content")
-    assert "as the slide a" in second.message
+    assert second.message.startswith("b has the same bytes as the slide a ")
     assert made.state()["b"] == ("", 0, "failed", 0)
 
 
@@ -81,6 +81,25 @@ def test_the_same_bytes_under_another_name_are_refused_later(made: MadeAtlas):
     (second,) = made.committer.commit([made.done("b", "bytes")])
     assert second.cause == "duplicate-content"
     assert made.atlas.tiles.count_rows() == 5
+
+
+def test_another_slide_of_a_known_name_pushes_nothing_out(made: MadeAtlas):
+    made.committer.commit([made.done("a", "one", uri="one/a")])
+    (second,) = made.committer.commit([made.done("a", "two", uri="two/a")])
+    assert (second.status, second.cause) == ("failed", "duplicate-slide-id")
+    assert second.message.startswith("a is the name of another slide in the atlas, from one/a. ")
+    assert made.atlas.tiles.count_rows() == 5
+    assert Ledger(made.atlas, CARD.model_id).finished("a", content_id("one"))
+
+
+def test_a_slide_that_moved_as_it_is_may_change_in_its_new_place(made: MadeAtlas):
+    committer = made.committer
+    committer.commit([made.done("a", "old", uri="one/a")])
+    moved = ref_of("a", uri="two/a", stamp="2")
+    committer.commit([SlideOutcome(moved, "unchanged", content_id("old"))])
+    (changed,) = committer.commit([made.done("a", "new", tiles=3, uri="two/a")])
+    assert changed.status == "done"
+    assert made.state() == {"a": (content_id("new"), 3, "done", 3)}
 
 
 def test_slides_may_move_up_by_one_name_in_one_wave(made: MadeAtlas):

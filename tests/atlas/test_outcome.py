@@ -34,6 +34,9 @@ def test_contradictions_are_refused(status, facts, words):
 
 
 def test_a_slide_that_turns_out_to_have_failed_lets_its_tiles_go():
-    became = SlideOutcome(REF, "done", **FACTS, **TILES).failed(SlideTruncated, "it ends early")
-    assert (became.status, became.cause, became.message) == ("failed", "truncated", "it ends early")
+    became = SlideOutcome(REF, "done", **FACTS, **TILES).failed(
+        SlideTruncated("a ends early", remedy="Copy it")
+    )
+    assert (became.status, became.cause) == ("failed", "truncated")
+    assert became.message == "a ends early. Copy it"
     assert (became.stored_tiles, became.fragments) == (0, ())

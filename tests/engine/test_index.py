@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,11 +131,26 @@ def test_a_touched_slide_is_looked_at_and_left_alone(archive: MadeArchive, copy_
     assert (again.unchanged, again.done) == (1, 0)
 
 
-def test_a_changed_slide_replaces_its_old_tiles(copy_of: Path, tmp_path: Path) -> None:
-    before = set(tile_ids(copy_of))
-    other = make_slides(tmp_path / "slides", MadeSpec(seed=1, slides=1, side_px=2048, bad=False))
+@pytest.fixture
+def other(tmp_path: Path) -> MadeArchive:
+    """An archive whose one slide has the name, but not the bytes, of one that is indexed."""
+    return make_slides(tmp_path / "slides", MadeSpec(seed=1, slides=1, side_px=2048, bad=False))
 
-    again = run_index(settings_for(other, copy_of))
+
+@pytest.fixture
+def rescanned(archive: MadeArchive, other: MadeArchive, tmp_path: Path) -> Iterator[MadeArchive]:
+    """The archive while the other's slide lies in the place of its own."""
+    place = archive.folder / "case01-a.svs"
+    own = shutil.move(place, tmp_path / "own.svs")
+    shutil.copy(other.folder / place.name, place)
+    yield archive
+    shutil.move(own, place)
+
+
+def test_a_changed_slide_replaces_its_old_tiles(rescanned: MadeArchive, copy_of: Path) -> None:
+    before = set(tile_ids(copy_of))
+
+    again = run_index(settings_for(rescanned, copy_of))
 
     now = {tile_id for tile_id, slide in tile_ids(copy_of).items() if slide == "case01-a"}
     assert again.done == 1
@@ -142,14 +158,18 @@ def test_a_changed_slide_replaces_its_old_tiles(copy_of: Path, tmp_path: Path) -
     assert not now & before
 
 
-def test_the_same_bytes_under_another_name_are_refused(archive: MadeArchive, copy_of: Path) -> None:
-    folder = copy_of.parent / "renamed"
-    folder.mkdir()
-    shutil.copy(archive.folder / "case01-a.svs", folder / "other.svs")
+def test_neither_a_copy_nor_a_namesake_pushes_a_slide_out(
+    archive: MadeArchive, other: MadeArchive, copy_of: Path
+) -> None:
+    shutil.copy(archive.folder / "case01-b.svs", other.folder / "copy.svs")
+    before = tile_ids(copy_of)
 
-    again = run_index(IndexSettings((str(folder),), str(copy_of), grid=GRID))
+    run_index(settings_for(other, copy_of))
 
-    assert dict(again.failed) == {"duplicate-content": 1}
+    failed = {row["slide_id"]: row["cause"] for row in list_slides(Atlas.open(str(copy_of)))}
+    assert failed["case01-a"] == "duplicate-slide-id"
+    assert failed["copy.svs"] == "duplicate-content"
+    assert tile_ids(copy_of) == before
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
 from microtome.atlas.storage import storage_options, writing
-from microtome.errors import AtlasWriteFailed, DuplicateContent
+from microtome.errors import AtlasWriteFailed, DuplicateContent, DuplicateSlideId
 
 SETTLED = frozenset({"done", "empty"})
 """Outcomes that write to `slides` and, where there are tiles, to `tiles`."""
@@ -61,8 +61,9 @@ class Committer:
         self._atlas = atlas
         self._run_id = run_id
         self._model_id = model_id
-        slides = atlas.slides.to_table(columns=["slide_id", "content_id"])
-        self._contents: dict[str, str] = dict(zip(*slides.to_pydict().values(), strict=True))
+        slides = atlas.slides.to_table(columns=["slide_id", "content_id", "uri"]).to_pylist()
+        self._contents: dict[str, str] = {row["slide_id"]: row["content_id"] for row in slides}
+        self._places: dict[str, str] = {row["slide_id"]: row["uri"] for row in slides}
         self._worked = set(atlas.work.to_table(columns=["slide_id"])["slide_id"].to_pylist())
 
     def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
@@ -72,7 +73,8 @@ class Committer:
 
         Returns:
             What became of each, in the order given: an outcome whose tiles aren't all there, or
-            whose bytes the atlas holds under another slide id, comes back as failed.
+            whose bytes the atlas holds under another slide id, or whose slide id belongs to other
+            bytes from another place, comes back as failed.
 
         Raises:
             AtlasWriteFailed: the store refused a write; the next run finishes or undoes the wave.
@@ -88,15 +90,34 @@ class Committer:
         first: dict[str, SlideOutcome] = {}
         for outcome in outcomes:
             first.setdefault(outcome.ref.slide_id, outcome)
-        complete = [_checked(outcome) for outcome in first.values()]
+        complete = [self._refuse_namesake(_checked(outcome)) for outcome in first.values()]
         judged = _without_duplicates(complete, self._contents)
         settled = {outcome.ref.slide_id for outcome in judged if outcome.status in SETTLED}
         return Wave(judged, find_tiles(self._atlas, settled & self._contents.keys()))
+
+    def _refuse_namesake(self, outcome: SlideOutcome) -> SlideOutcome:
+        """The outcome, failed if it would push another slide of the same name out of the atlas.
+
+        A slide may change where it lies, and may move as it is; both at once is another slide.
+        """
+        slide_id = outcome.ref.slide_id
+        place = self._places.get(slide_id, outcome.ref.uri)
+        same = place == outcome.ref.uri or self._contents[slide_id] == outcome.content_id
+        if same or outcome.status not in SETTLED:
+            return outcome
+        return outcome.failed(
+            DuplicateSlideId(
+                f"{slide_id} is the name of another slide in the atlas, from {place}",
+                remedy="Give it a slide_id of its own in a manifest with the columns uri and "
+                "slide_id.",
+            )
+        )
 
     def _write_slides(self, wave: Wave) -> None:
         settled = [outcome for outcome in wave.outcomes if outcome.status in SETTLED]
         moved = [outcome.ref for outcome in wave.outcomes if outcome.status == "unchanged"]
         with writing(self._atlas.uri, "slides"):
+            self._places |= {ref.slide_id: ref.uri for ref in moved}
             if settled:
                 self._write_facts(settled)
             if moved:
@@ -112,7 +133,9 @@ class Committer:
         table = pa.Table.from_pylist(rows, schema=slides.schema)
         contents = {outcome.ref.slide_id: outcome.content_id for outcome in outcomes}
         all_new = self._contents.keys().isdisjoint(contents)
-        self._contents |= contents  # before the write, which may succeed and yet seem to fail
+        # Before the write, which may succeed and yet seem to fail.
+        self._contents |= contents
+        self._places |= {outcome.ref.slide_id: outcome.ref.uri for outcome in outcomes}
         if all_new:
             slides.insert(table)
         else:
@@ -185,9 +208,11 @@ def _checked(outcome: SlideOutcome) -> SlideOutcome:
     if durable == outcome.stored_tiles == outcome.planned_tiles:
         return outcome
     return outcome.failed(
-        AtlasWriteFailed,
-        f"of {outcome.planned_tiles} planned tiles {outcome.stored_tiles} were embedded and "
-        f"{durable} stored",
+        AtlasWriteFailed(
+            f"{outcome.ref.slide_id}: of {outcome.planned_tiles} planned tiles "
+            f"{outcome.stored_tiles} were embedded and {durable} stored",
+            remedy="Nothing of it is visible; run again to embed it anew.",
+        )
     )
 
 
@@ -205,16 +230,20 @@ def _without_duplicates(
         if outcome.status in SETTLED:
             other = owner.get(content_id, slide_id)
             if other != slide_id:
-                judged.append(
-                    outcome.failed(
-                        DuplicateContent, f"the atlas holds the same bytes as the slide {other}"
-                    )
-                )
+                judged.append(outcome.failed(_twin(slide_id, other)))
                 continue
             owner.pop(contents.get(slide_id, ""), None)
             owner[content_id] = slide_id
         judged.append(outcome)
     return tuple(judged)
+
+
+def _twin(slide_id: str, other: str) -> DuplicateContent:
+    return DuplicateContent(
+        f"{slide_id} has the same bytes as the slide {other} of the atlas",
+        remedy="Leave out one of the two; if it was renamed, keep its old slide_id by a manifest "
+        "with the columns uri and slide_id.",
+    )
 
 
 def slide_row(outcome: SlideOutcome, run_id: str) -> dict[str, object]:

@@ -58,8 +58,13 @@ class SlideOutcome:
         if self.status in {"done", "empty", "unchanged"} and not self.content_id:
             raise ValueError(f"a slide that could be read has a content id, not {self!r}")
 
-    def failed(self, error: type[MicrotomeError], message: str) -> SlideOutcome:
-        """The same slide as a failure of this class; its fragments are let go."""
+    def failed(self, error: MicrotomeError) -> SlideOutcome:
+        """The same slide, failed for this reason; its fragments are let go."""
         return replace(
-            self, status="failed", cause=error.cause, message=message, stored_tiles=0, fragments=()
+            self,
+            status="failed",
+            cause=error.cause,
+            message=str(error),
+            stored_tiles=0,
+            fragments=(),
         )
