@@ -106,7 +106,7 @@ def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
                 )
             if tiff.is_ome:
                 return SlideUnsupported(
-                    f"{name} is OME-TIFF, which isn't read yet", remedy=_CONVERT
+                    f"{name} is an OME-TIFF that OpenSlide doesn't take", remedy=_CONVERT
                 )
             if not tiff.pages.first.is_tiled:
                 return SlideUnsupported(f"{name} is a TIFF without tiles", remedy=_CONVERT)
