@@ -15,6 +15,7 @@ from pathlib import Path
 from microtome.atlas.atlas import Atlas
 from microtome.config import IndexSettings
 from microtome.engine.index import IndexSummary, run_index
+from microtome.errors import SettingError
 from microtome.search.gallery import write_gallery
 from microtome.search.query import TileQuery
 from microtome.search.result import SearchSettings
@@ -43,10 +44,21 @@ class Demo:
 
 
 def run_demo(folder: Path, spec: MadeSpec, say: Callable[[str], None]) -> Demo:
-    """Make slides in `folder`, index them and search, telling each step to `say`."""
+    """Make slides in `folder`, index them and search, telling each step to `say`.
+
+    Raises:
+        SettingError: nothing can be written there.
+        MicrotomeError: see `run_index` and `Searcher.search`.
+    """
     slides, atlas_folder = folder / "slides", folder / "atlas"
     say(f"making {spec.slides} slides of {spec.side_px:,} px in {slides}, and three bad ones")
-    make_slides(slides, spec)
+    try:
+        make_slides(slides, spec)
+    except OSError as error:
+        raise SettingError(
+            f"the demo can't write to the folder {folder}: {error.strerror or error}",
+            remedy="Name another with --folder.",
+        ) from None
     say(f"indexing them into {atlas_folder}")
     summary = run_index(
         IndexSettings(
