@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from microtome.errors import NotBrightfield, SlideTruncated, SlideUnsupported
+from microtome.errors import NotBrightfield, SlideImplausible, SlideTruncated, SlideUnsupported
 from microtome.slides.diagnosis import check_complete, refusal
+from support.made_tiffs import overwrite_tag
 
 GREY = np.zeros((64, 64), np.uint8)
 RGB = np.zeros((64, 64, 3), np.uint8)
@@ -28,6 +29,16 @@ def test_ome_tiff_is_named(tmp_path):
     error = refusal(str(path), "a.ome.tif", "no")
     assert type(error) is SlideUnsupported
     assert "OME-TIFF" in error.message
+
+
+@pytest.mark.parametrize("width_px", [0, 1 << 21, 1 << 31])
+def test_dimensions_that_no_scanner_makes_are_told_as_such(tmp_path, width_px):
+    path = tmp_path / "a.svs"
+    tifffile.imwrite(path, RGB, photometric="rgb", tile=(64, 64), compression="jpeg")
+    overwrite_tag(path, 256, lambda _: width_px)
+    error = refusal(str(path), "a.svs", "no")
+    assert type(error) is SlideImplausible
+    assert f"a.svs is {width_px} × 64 px" in error.message
 
 
 def test_channels_of_a_qptiff_are_counted_at_full_size(tmp_path):

@@ -13,10 +13,13 @@ import tifffile
 from microtome.errors import (
     NotBrightfield,
     SlideError,
+    SlideImplausible,
     SlideTruncated,
     SlideUnreadable,
     SlideUnsupported,
 )
+from microtome.slides.facts import check_levels
+from microtome.slides.slide import Level, SlideRef
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURES = {b"\xff\xd8\xff": "a JPEG picture", b"\x89PNG": "a PNG picture", b"BM": "a BMP picture"}
@@ -99,6 +102,7 @@ def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
     try:
         with tifffile.TiffFile(path) as tiff:
             _refuse_truncated(tiff, name, tags=range(1 << 16))
+            _refuse_implausible(tiff, name)
             if tiff.is_qpi and (channels := _channels(tiff)):
                 return NotBrightfield(
                     f"{name} is PerkinElmer QPTIFF with {channels} fluorescence channels",
@@ -115,12 +119,18 @@ def _tiff_refusal(path: str, name: str, reader_said: str) -> SlideError:
                 f"{name} is a TIFF of a layout that isn't read ({kind}): {reader_said}",
                 remedy=_CONVERT,
             )
-    except SlideTruncated as error:
+    except (SlideTruncated, SlideImplausible) as error:
         return error
     except (*_TIFFFILE_ERRORS, AttributeError) as error:
         return SlideUnreadable(
             f"{name} is a TIFF whose structure is broken: {error}", remedy=_COPY_AGAIN
         )
+
+
+def _refuse_implausible(tiff: tifffile.TiffFile, name: str) -> None:
+    """Raise if the finest level has dimensions that no scanner makes."""
+    first: Any = tiff.pages.first
+    check_levels(SlideRef(name, name), [Level(first.imagewidth, first.imagelength, 1.0)])
 
 
 def _channels(tiff: tifffile.TiffFile) -> int:
