@@ -24,6 +24,8 @@ def sharpness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     variances = np.empty(len(pixels), np.float32)
     for i, tile in enumerate(pixels):
         luma = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)
-        _, deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
-        variances[i] = deviation[0, 0] ** 2
+        edges = cv2.Laplacian(luma, cv2.CV_16S)
+        mean = cv2.sumElems(edges)[0] / edges.size
+        # cv2.meanStdDev takes seven times as long, a tenth of what decoding the tile does
+        variances[i] = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - mean**2
     return variances
