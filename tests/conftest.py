@@ -39,8 +39,9 @@ def object_store() -> Iterator[ObjectStore]:
 
 
 @pytest.fixture
-def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ObjectStore:
     """An S3 store that this process's AWS variables point to; `s3.bucket(files)` makes a bucket."""
+    monkeypatch.setenv("MICROTOME_STAGING_FOLDER", str(tmp_path / "staging"))
     for name, value in object_store.variables.items():
         monkeypatch.setenv(name, value)
     return object_store

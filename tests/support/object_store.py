@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from moto.server import ThreadedMotoServer
@@ -32,18 +33,27 @@ class ObjectStore:
     def bucket(self, files: Mapping[str, bytes | Path] | None = None) -> str:
         """Make a bucket that holds `files` by key; returns its URI, `s3://name`."""
         name = f"slides-{uuid.uuid4().hex[:12]}"
-        s3 = fsspec.filesystem(
+        self._s3.mkdir(name)
+        for key, content in (files or {}).items():
+            self.put(f"s3://{name}/{key}", content)
+        return f"s3://{name}"
+
+    def put(self, uri: str, content: bytes | Path | None) -> None:
+        """Write an object over what lies there; None deletes it."""
+        if content is None:
+            self._s3.rm_file(uri)
+        else:
+            self._s3.pipe_file(uri, content.read_bytes() if isinstance(content, Path) else content)
+
+    @property
+    def _s3(self) -> Any:
+        return fsspec.filesystem(
             "s3",
             endpoint_url=self.endpoint,
             key="test",
             secret="test-secret",
             use_listings_cache=False,
         )
-        s3.mkdir(name)
-        for key, content in (files or {}).items():
-            body = content.read_bytes() if isinstance(content, Path) else content
-            s3.pipe_file(f"{name}/{key}", body)
-        return f"s3://{name}"
 
 
 def forget_stores() -> None:

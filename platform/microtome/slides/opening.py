@@ -87,7 +87,7 @@ def _directly(files: SlideFiles, mpp: MppSettings) -> TiffReader:
 def _through_openslide(files: SlideFiles, mpp: MppSettings) -> OpenSlideReader:
     ref = files.ref
     with _explained(ref):
-        local = localised(ref.uri, files.parts)
+        local = localised(files)
     try:
         check_complete(local.path, ref.slide_id)
         return OpenSlideReader(files, local, mpp)

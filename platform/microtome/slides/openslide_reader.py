@@ -91,11 +91,13 @@ class OpenSlideReader:
     def bytes_read(self) -> int:
         """Bytes taken from the file or store so far.
 
-        For a slide that was copied here, the bytes copied. Otherwise what the whole process has
-        read since the slide was opened (OpenSlide doesn't count): too high where it reads other
-        files meanwhile, and 0 where the system has no /proc.
+        For a slide from a store, the bytes copied here: 0 where the copy lay here already. Else
+        what the whole process has read since the slide was opened (OpenSlide doesn't count): too
+        high where it reads other files meanwhile, and 0 where the system has no /proc.
         """
-        return self._local.bytes_copied or _bytes_read_by_process() - self._read_before
+        if self._local.is_copy:
+            return self._local.bytes_copied
+        return _bytes_read_by_process() - self._read_before
 
     def read_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> Pixels:
         """Read a rectangle of one level, see `SlideReader.read_region`."""

@@ -1,0 +1,107 @@
+"""A store's bad days: a proxy before it that spoils the requests a test wants spoilt."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_HOP = {"connection", "transfer-encoding", "server", "date", "keep-alive"}
+
+
+Fault = Callable[["Passed"], object]
+
+
+class Passed(BaseHTTPRequestHandler):
+    """One request on its way through; a fault calls one of its methods, or none to let it pass."""
+
+    protocol_version = "HTTP/1.1"
+    server: FaultyStore
+
+    def do_GET(self) -> None:
+        if not self.server.fault(self):
+            self.forward()
+
+    do_HEAD = do_GET  # noqa: N815 (the server's own names)
+
+    @property
+    def is_content(self) -> bool:
+        """Whether a byte range of an object is asked for."""
+        return self.command == "GET" and "Range" in self.headers
+
+    def refuse(self, status: int, body: bytes) -> bool:
+        """Answer with an error of the store's own."""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+        return True
+
+    def hang_up(self) -> bool:
+        """Cut the line without an answer."""
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+        return True
+
+    def forward(self, *, share: float = 1.0) -> bool:
+        """Hand the request on; of the answer only a `share` arrives before the line is cut."""
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        url = self.server.upstream + self.path
+        request = urllib.request.Request(url, headers=headers, method=self.command)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                if name.lower() not in _HOP:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body[: int(len(body) * share)])
+        self.close_connection = share < 1.0
+        return True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Tests are quiet."""
+
+
+@dataclass
+class FaultyStore(ThreadingHTTPServer):
+    """The proxy; `fault` sees each request first and says whether it has answered it."""
+
+    upstream: str
+    fault: Fault = lambda _: False
+
+    def __post_init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Passed)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is no news."""
+
+
+@contextmanager
+def faults_before(upstream: str) -> Iterator[FaultyStore]:
+    """Start a proxy before a store; it ends with the block."""
+    proxy = FaultyStore(upstream)
+    thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        thread.join()
