@@ -11,7 +11,6 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,19 +157,19 @@ class _Download:
         """Fetch every file into `folder`; see `localised` for errors."""
         with ThreadPoolExecutor(STREAMS) as pool:
             before = list(pool.map(self._info, self._parts))
-            for part in self._parts:
+            chunks: list[_Chunk] = []
+            for part, info in zip(self._parts, before, strict=True):
                 target = folder / part.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.touch()
-            sizes = [int(info["size"]) for info in before]
-            list(pool.map(lambda chunk: self._copy(chunk, folder), _chunks(self._parts, sizes)))
+                chunks += _chunks(part, info["size"])
+            list(pool.map(lambda chunk: self._copy(chunk, folder), chunks))
             after = list(pool.map(self._info, self._parts))
         copied = content_id([str(folder / part.name) for part in self._parts])
         if before != after or copied != (self._files.content_id, self._files.size_bytes):
             raise self._changed()
 
     def _info(self, part: _Part) -> dict[str, Any]:
-        """Size, etag and time of the object, as far as the store tells."""
         with explained(self._files.ref.uri, missing=SlideUnreadable, refused=SlideUnreadable):
             return dict(self._store.info(part.path))
 
@@ -197,9 +196,6 @@ class _Download:
         )
 
 
-def _chunks(parts: Sequence[_Part], sizes: Sequence[int]) -> list[_Chunk]:
-    return [
-        _Chunk(part, start, min(start + CHUNK_BYTES, size))
-        for part, size in zip(parts, sizes, strict=True)
-        for start in range(0, size, CHUNK_BYTES)
-    ]
+def _chunks(part: _Part, size: int) -> list[_Chunk]:
+    starts = range(0, size, CHUNK_BYTES)
+    return [_Chunk(part, start, min(start + CHUNK_BYTES, size)) for start in starts]

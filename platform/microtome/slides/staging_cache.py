@@ -1,14 +1,8 @@
-"""A folder of folders, bounded in bytes, shared by processes, evicted least recently used.
+"""A folder of entries, bounded in bytes, shared by processes, evicted least recently used.
 
-Per entry there lie in it
-
-    <key>/       the files, whole: they appear by one rename
-    <key>.part/  the files while they are fetched, or what a killed process left of them
-    <key>.lock   its text is the bytes reserved, its mtime the last use; who reads holds it shared,
-                 who fetches or evicts holds it alone
-
-and `room`, held by who makes room, so that no two count on the same bytes. The kernel lets go of a
-killed process's locks: what nobody holds and isn't whole is garbage, swept by the next fetch.
+Beside the entries (see `staging_entry`) lies `room`, locked by who makes room, so that no two count
+on the same bytes. Bytes are reserved before they are fetched. What nobody holds and isn't whole was
+left by a killed process: garbage, swept by the next fetch.
 """
 
 from __future__ import annotations
@@ -16,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -24,12 +17,10 @@ from dataclasses import dataclass
 from errno import EBUSY, EDQUOT, ENOSPC
 from pathlib import Path
 
-KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}")
-"""Nothing else in the folder is ever touched."""
+from microtome.slides.staging_entry import KEY, Entry, Fetch, locked
+
 DEFAULT_MAX_BYTES = 50_000_000_000
 POLL_S = 0.2
-Fetch = Callable[[Path], None]
-"""Puts files into a new, empty folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +58,18 @@ class StagingCache:
             Exception: what `fetch` raises. Nothing of the entry is left then.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        entry = _Entry(self.folder, key)
+        entry = Entry(self.folder, key)
         while True:
-            hold = _locked(entry.lock, fcntl.LOCK_SH)
+            hold = locked(entry.lock, fcntl.LOCK_SH)
             if entry.holds(size):
                 os.utime(hold.fileno())
                 return Held(entry.whole, hold)
             hold.close()
-            with _locked(entry.lock, fcntl.LOCK_EX) as own:
+            with locked(entry.lock, fcntl.LOCK_EX) as own:
                 if not entry.holds(size):
                     self._fill(entry, size, fetch, own)
 
-    def _fill(self, entry: _Entry, size: int, fetch: Fetch, own: io.FileIO) -> None:
+    def _fill(self, entry: Entry, size: int, fetch: Fetch, own: io.FileIO) -> None:
         own.truncate(0)
         try:
             entry.clear()
@@ -94,11 +85,11 @@ class StagingCache:
             entry.remove()
             raise
 
-    def _reserve(self, entry: _Entry, size: int, own: io.FileIO) -> None:
+    def _reserve(self, entry: Entry, size: int, own: io.FileIO) -> None:
         """Count the entry in, as soon as it fits beside those that are in use."""
         deadline = time.monotonic() + self.wait_s
         while True:
-            with _locked(self.folder / "room", fcntl.LOCK_EX):
+            with locked(self.folder / "room", fcntl.LOCK_EX):
                 others = self._others(entry)
                 bound = self._bound(sum(others.values()))
                 if size > bound:
@@ -113,21 +104,21 @@ class StagingCache:
                 raise OSError(EBUSY, "slides in use take all the room")
             time.sleep(POLL_S)
 
-    def _evicted_all_idle(self, entry: _Entry) -> bool:
+    def _evicted_all_idle(self, entry: Entry) -> bool:
         """Make all the room there is: a quota, or others' files, can fill a disk unannounced."""
-        with _locked(self.folder / "room", fcntl.LOCK_EX):
+        with locked(self.folder / "room", fcntl.LOCK_EX):
             others = self._others(entry)
             before = len(others)
             self._sweep(others, lambda _: False)
             return len(others) < before
 
-    def _others(self, entry: _Entry) -> dict[_Entry, int]:
+    def _others(self, entry: Entry) -> dict[Entry, int]:
         """Bytes of every other entry, least recently used first."""
         keys = {path.name.partition(".")[0] for path in self.folder.iterdir()} - {entry.key}
-        entries = [_Entry(self.folder, key) for key in keys if KEY.fullmatch(key)]
+        entries = [Entry(self.folder, key) for key in keys if KEY.fullmatch(key)]
         return {one: one.size for one in sorted(entries, key=lambda one: one.last_use)}
 
-    def _sweep(self, others: dict[_Entry, int], enough: Callable[[int], bool]) -> None:
+    def _sweep(self, others: dict[Entry, int], enough: Callable[[int], bool]) -> None:
         """Remove garbage, and idle entries in their order until those left take little `enough`."""
         for one in list(others):
             if one.whole.exists() and enough(sum(others.values())):
@@ -142,94 +133,3 @@ class StagingCache:
     def _fits(self, size: int, taken: int) -> bool:
         free = shutil.disk_usage(self.folder).free
         return size <= free and taken + size <= self._bound(taken)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    folder: Path
-    key: str
-
-    @property
-    def whole(self) -> Path:
-        return self.folder / self.key
-
-    @property
-    def part(self) -> Path:
-        return self.folder / f"{self.key}.part"
-
-    @property
-    def lock(self) -> Path:
-        return self.folder / f"{self.key}.lock"
-
-    @property
-    def size(self) -> int:
-        try:
-            return int(self.lock.read_bytes() or _bytes_in(self.whole))
-        except FileNotFoundError:  # it was given up just now
-            return 0
-
-    @property
-    def last_use(self) -> int:
-        try:
-            return self.lock.stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
-
-    def holds(self, size: int) -> bool:
-        """Whether it is whole; a cleaner of caches can have taken single files away."""
-        return _bytes_in(self.whole) == size
-
-    def fetch(self, fetch: Fetch) -> None:
-        """Fetch its files, from the beginning."""
-        self.clear()
-        self.part.mkdir(mode=0o700)
-        fetch(self.part)
-
-    def removed(self) -> bool:
-        """Remove it, unless somebody holds it."""
-        try:
-            lock = _locked(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        with lock:
-            self.remove()
-        return True
-
-    def remove(self) -> None:
-        """Remove it; the caller holds it alone."""
-        self.clear()
-        self.lock.unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        """Remove its files, never leaving a folder that looks whole and isn't."""
-        if self.part.exists():
-            shutil.rmtree(self.part)
-        if self.whole.exists():
-            self.whole.rename(self.part)
-            shutil.rmtree(self.part)
-
-
-def _locked(path: Path, how: int) -> io.FileIO:
-    """The file at `path`, made and locked; `BlockingIOError` where `how` says not to wait."""
-    while True:
-        file = io.FileIO(path, "a+")
-        try:
-            fcntl.flock(file, how)
-            if _is_at(path, file):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # whoever held it removed it meanwhile
-
-
-def _is_at(path: Path, file: io.FileIO) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _bytes_in(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 where there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
