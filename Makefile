@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format bench-engine constraints clean help
+.PHONY: demo test check format bench-engine bench-reading constraints clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ format: $(INSTALLED)  ## format and sort imports
 
 bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a vast slide
 	$(BIN)/python tests/benchmarks/engine
+
+bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same slides, in one run
+	$(BIN)/python tests/benchmarks/reading
 
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import simplejpeg
 
@@ -23,9 +24,11 @@ from microtome.slides.tiff_reader import TiffReader
 from microtome.slides.tiff_source import LocalFile
 
 REGION_PX = 512
+HALF = (REGION_PX // 2, REGION_PX // 2)
 
 Corner = tuple[int, int]
 Read = Callable[[Corner], Any]
+Opened = Callable[[Path], AbstractContextManager[Read]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Contender:
     """
 
     name: str
-    opened: Callable[[Path], Any]
+    opened: Opened
     threads: int = 1
     needs: str | None = None
     aligned_only: bool = False
@@ -49,6 +52,10 @@ class Contender:
     @property
     def is_here(self) -> bool:
         return self.needs is None or importlib.util.find_spec(self.needs) is not None
+
+    def reads(self, shift_px: int) -> bool:
+        """Whether it reads regions that lie so far off the grid."""
+        return not (shift_px and self.aligned_only)
 
 
 @contextmanager
@@ -59,12 +66,6 @@ def openslide(path: Path) -> Iterator[Read]:
         yield lambda corner: np.asarray(
             slide.read_region(corner, 0, (REGION_PX, REGION_PX)).convert("RGB")
         )
-
-
-@contextmanager
-def openslide_halved(path: Path) -> Iterator[Read]:
-    with openslide(path) as read:
-        yield lambda corner: _halved(read(corner))
 
 
 @contextmanager
@@ -84,6 +85,14 @@ def cucim(path: Path) -> Iterator[Read]:
 
 
 @contextmanager
+def fastslide(path: Path) -> Iterator[Read]:
+    from fastslide import FastSlide
+
+    slide = FastSlide.from_file_path(str(path))
+    yield lambda corner: slide.read_region(corner, 0, (REGION_PX, REGION_PX)).numpy()
+
+
+@contextmanager
 def microtome(path: Path) -> Iterator[Read]:
     with _opened(path) as slide:
         yield lambda corner: slide.read_region(*corner, 0, REGION_PX, REGION_PX)
@@ -91,9 +100,8 @@ def microtome(path: Path) -> Iterator[Read]:
 
 @contextmanager
 def microtome_halved(path: Path) -> Iterator[Read]:
-    side = REGION_PX // 2
     with _opened(path) as slide:
-        yield lambda corner: slide.read_reduced(*corner, 0, side, side, reduction=2)
+        yield lambda corner: slide.read_reduced(*corner, 0, *HALF, reduction=2)
 
 
 @contextmanager
@@ -137,27 +145,38 @@ def _opened(path: Path) -> TiffReader:
     return open_tiff(files, LocalFile(str(path), path.name), MppSettings())
 
 
-def _halved(pixels: np.ndarray) -> np.ndarray:
-    import cv2
+def halved(opened: Opened) -> Opened:
+    """Of a reader that can't shrink while it decodes."""
 
-    side = REGION_PX // 2
-    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+    @contextmanager
+    def opened_halved(path: Path) -> Iterator[Read]:
+        with opened(path) as read:
+            yield lambda corner: cv2.resize(read(corner), HALF, interpolation=cv2.INTER_AREA)
+
+    return opened_halved
 
 
+OURS, CODEC, TWO = "Microtome", "the codec alone", ", two threads"
+
+# LazySlide reads through wsidata, that through OpenSlide, or tiffslide or fastslide if asked to.
 FULL = (
     Contender("OpenSlide", openslide),
     Contender("tiffslide", tiffslide, needs="tiffslide"),
+    Contender("fastslide", fastslide, needs="fastslide"),
     Contender("cuCIM on the CPU", cucim, needs="cucim"),
-    Contender("Microtome", microtome),
-    Contender("Microtome, two threads", microtome, threads=2),
-    Contender("the codec alone", limit, aligned_only=True),
-    Contender("the codec alone, two threads", limit, threads=2, aligned_only=True),
+    Contender(OURS, microtome),
+    Contender(OURS + TWO, microtome, threads=2),
+    Contender(CODEC, limit, aligned_only=True),
+    Contender(CODEC + TWO, limit, threads=2, aligned_only=True),
 )
 
 HALVED = (
-    Contender("OpenSlide", openslide_halved),
-    Contender("Microtome", microtome_halved),
-    Contender("Microtome, two threads", microtome_halved, threads=2),
-    Contender("the codec alone", limit_halved, aligned_only=True),
-    Contender("the codec alone, two threads", limit_halved, threads=2, aligned_only=True),
+    Contender("OpenSlide", halved(openslide)),
+    Contender("tiffslide", halved(tiffslide), needs="tiffslide"),
+    Contender("fastslide", halved(fastslide), needs="fastslide"),
+    Contender("cuCIM on the CPU", halved(cucim), needs="cucim"),
+    Contender(OURS, microtome_halved),
+    Contender(OURS + TWO, microtome_halved, threads=2),
+    Contender(CODEC, limit_halved, aligned_only=True),
+    Contender(CODEC + TWO, limit_halved, threads=2, aligned_only=True),
 )
