@@ -29,6 +29,7 @@ from cores import ASKED_PER_S, measure_cores
 from measuring import (
     Rounds,
     alternated,
+    cores_taken,
     cpu_ratio,
     in_threads,
     per_cpu_second,
@@ -115,6 +116,8 @@ def _spent(
 ) -> dict[str, Rounds]:
     corners = _corners(path, shift_px)
     size = min(REGIONS_A_ROUND, (len(corners) - WARM) // rounds)
+    if size < 1:
+        raise SystemExit(f"{path.name} has {len(corners)} regions: make it larger")
     with ExitStack() as stack:
         works = {}
         for contender in contenders:
@@ -146,13 +149,14 @@ def _rows(spent: dict[str, Rounds]) -> dict[str, dict[str, float]]:
 
 
 def _ratios(grids: dict[str, dict[str, Rounds]]) -> dict[str, float]:
-    """How near the codec alone we come, and what a second thread brings to both."""
+    """How near the codec alone we come, what a second thread brings, and what stood in its way."""
     on, off = grids.values()
     return {
         "Microtome over the codec, CPU time": cpu_ratio(on[OURS], on[CODEC]),
         "two threads over one, by wall time": wall_ratio(on[OURS], on[OURS + TWO]),
         "the same off the grid": wall_ratio(off[OURS], off[OURS + TWO]),
         "the same of the codec alone": wall_ratio(on[CODEC], on[CODEC + TWO]),
+        "cores that other processes kept busy meanwhile": cores_taken(on),
     }
 
 

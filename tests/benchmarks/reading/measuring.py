@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 
 @dataclass(frozen=True)
 class Seconds:
-    """What one region took, on average over a round."""
+    """What one region took, on average over a round; and cores that other processes kept busy."""
 
     cpu: float
     wall: float
+    others: float
 
 
 Rounds = list[Seconds]
@@ -67,7 +70,19 @@ def wall_ratio(above: Rounds, below: Rounds) -> float:
     return statistics.median(a.wall / b.wall for a, b in zip(above, below, strict=True))
 
 
+def cores_taken(spent: Mapping[str, Rounds]) -> float:
+    """Cores that other processes kept busy meanwhile."""
+    return statistics.median(one.others for rounds in spent.values() for one in rounds)
+
+
 def _seconds(work: Work, part: Sequence[Any]) -> Seconds:
-    cpu, wall = time.process_time(), time.perf_counter()
+    busy, cpu, wall = _busy_s(), time.process_time(), time.perf_counter()
     count = work(part)
-    return Seconds((time.process_time() - cpu) / count, (time.perf_counter() - wall) / count)
+    busy, cpu, wall = _busy_s() - busy, time.process_time() - cpu, time.perf_counter() - wall
+    return Seconds(cpu / count, wall / count, max(0.0, busy - cpu) / wall)
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together have worked."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
