@@ -37,8 +37,12 @@ class TorchEncoder:
         self._card = card
         self._module = _channels_last(module.eval().to(self.device))
         preparation = card.preprocessing
-        self._mean = torch.tensor(preparation.mean, device=self.device).view(3, 1, 1)
-        self._std = torch.tensor(preparation.std, device=self.device).view(3, 1, 1)
+        # (pixels / 255 - mean) / std as one multiplication and one addition, both in place.
+        mean, std = (
+            torch.tensor(v, device=self.device) for v in (preparation.mean, preparation.std)
+        )
+        self._scale = (1 / (255 * std)).view(3, 1, 1)
+        self._shift = (-mean / std).view(3, 1, 1)
 
     @property
     def card(self) -> ModelCard:
@@ -72,11 +76,11 @@ class TorchEncoder:
     def _prepare(self, pixels: NDArray[np.uint8]) -> Tensor:
         """To (N, 3, input_px, input_px) float32 in channels-last order, normalised."""
         own = np.require(pixels, requirements=["C", "W"])  # Arrow's buffers are read-only
-        images = torch.from_numpy(own).to(self.device).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(own).to(self.device).permute(0, 3, 1, 2).float()
         side = self._card.preprocessing.input_px
         if images.shape[-1] != side:
             images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-        return (images - self._mean) / self._std
+        return images.mul_(self._scale).add_(self._shift)
 
     def _checked(self, vectors: Tensor) -> NDArray[np.float32]:
         name, dim = self._card.name, self._card.dim
