@@ -11,6 +11,7 @@
     │  ├─ SlideUnreadable      not a slide at all, or its structure is broken
     │  ├─ SlideEmpty           the file holds no bytes
     │  ├─ SlideTruncated       the file ends before its own structure does
+    │  ├─ SlideChanged         another version of the file took its place while it was read
     │  ├─ SlideUnsupported     a real image that no reader here takes
     │  ├─ SlideImplausible     dimensions that no scanner makes
     │  ├─ SlideWithoutMpp      nobody says how large a pixel is
@@ -120,6 +121,12 @@ class SlideTruncated(SlideError):
     """The file ends before its own structure does."""
 
     cause = "truncated"
+
+
+class SlideChanged(SlideError):
+    """Another version of the file took its place while it was read: no two halves are mixed."""
+
+    cause = "changed"
 
 
 class SlideUnsupported(SlideError):

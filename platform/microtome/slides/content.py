@@ -29,12 +29,15 @@ class SlideFiles:
         parts: URIs of all its files, see `parts_of`.
         content_id: see `content_id`.
         size_bytes: of all of them.
+        etag: version of the main file in its store, as it was before any of it was read; empty
+            for a file of this machine.
     """
 
     ref: SlideRef
     parts: tuple[str, ...]
     content_id: str
     size_bytes: int
+    etag: str = ""
 
 
 def content_id(files: Sequence[str]) -> tuple[str, int]:

@@ -2,8 +2,8 @@
 
 find its files → hash them → choose a reader → read the header
 
-Tiled TIFF is read directly, where it lies. Whatever the direct reader isn't sure of goes to
-OpenSlide, after it was brought to this machine and checked to be whole.
+Tiled TIFF is read directly, where it lies, in S3 as on a disk. Whatever the direct reader isn't
+sure of goes to OpenSlide, after it was brought to this machine and checked to be whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from microtome.slides.storage import explained, filesystem_of, is_remote, local_
 from microtome.slides.tiff_layout import LeftToOpenSlide
 from microtome.slides.tiff_opening import open_tiff
 from microtome.slides.tiff_reader import TiffReader
-from microtome.slides.tiff_source import LocalFile
+from microtome.slides.tiff_remote import RemoteObject
+from microtome.slides.tiff_source import ByteSource, LocalFile
 
 
 def open_slide(ref: SlideRef, mpp: MppSettings, reader: ReaderChoice = "auto") -> SlideReader:
@@ -38,6 +39,7 @@ def open_slide(ref: SlideRef, mpp: MppSettings, reader: ReaderChoice = "auto") -
 
     Raises:
         SlideEmpty, SlideTruncated, SlideUnreadable: the file is damaged, gone, or no slide.
+        SlideChanged: another version of it was written meanwhile.
         SlideUnsupported, NotBrightfield: an image, but none that can be indexed.
         SlideImplausible, SlideWithoutMpp: the header can't be worked with.
     """
@@ -67,21 +69,31 @@ def slide_files_of(ref: SlideRef) -> SlideFiles:
     """
     with _explained(ref):
         filesystem, path = filesystem_of(ref.uri)
-        if not filesystem.info(path)["size"]:
+        info = filesystem.info(path)
+        if not info["size"]:
             raise SlideEmpty(
                 f"{ref.slide_id} holds no bytes", remedy="Copy it again from where it was scanned."
             )
         parts = parts_of(ref.uri)
-        return SlideFiles(ref, parts, *content_id(parts))
+        return SlideFiles(ref, parts, *content_id(parts), etag=info.get("ETag", ""))
 
 
 def _directly(files: SlideFiles, mpp: MppSettings) -> TiffReader:
-    ref = files.ref
-    if is_remote(ref.uri):
-        raise LeftToOpenSlide("it lies in a store")
-    with _explained(ref):
-        source = LocalFile(local_path(ref.uri), ref.slide_id)
+    with _explained(files.ref):
+        source = _source(files)
     return open_tiff(files, source, mpp)
+
+
+def _source(files: SlideFiles) -> ByteSource:
+    ref = files.ref
+    if not is_remote(ref.uri):
+        return LocalFile(local_path(ref.uri), ref.slide_id)
+    if not ref.uri.startswith(("s3://", "s3a://")) or not files.etag or len(files.parts) > 1:
+        raise LeftToOpenSlide("only single objects in S3 are read where they lie")
+    from microtome.slides.s3_object import S3Object  # takes half a second
+
+    ranges = S3Object(ref.uri, ref.slide_id, files.etag)
+    return RemoteObject(ref.slide_id, files.size_bytes, ranges)
 
 
 def _through_openslide(files: SlideFiles, mpp: MppSettings) -> OpenSlideReader:

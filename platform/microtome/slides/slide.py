@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,5 +169,30 @@ class ReducingReader(SlideReader, Protocol):
 
         Raises:
             TileReadFailed: the pixels there can't be decoded.
+        """
+        ...
+
+
+class Region(NamedTuple):
+    """A rectangle that will be read: the arguments of `ReducingReader.read_reduced`."""
+
+    x: int
+    y: int
+    level: int
+    width_px: int
+    height_px: int
+    reduction: int = 1
+
+
+@runtime_checkable
+class FetchingReader(SlideReader, Protocol):
+    """A reader that wants to know early what it will be asked for: its slide may lie far away."""
+
+    def fetch_ahead(self, regions: Iterable[Region]) -> None:
+        """Begin to bring what `regions` need, and go on as they are read, in bounded memory.
+
+        Args:
+            regions: what will be read next, in about that order, each once; it is iterated over
+                while they are, from any thread. A further call replaces what is left of them.
         """
         ...

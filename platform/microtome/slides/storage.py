@@ -38,8 +38,12 @@ def local_path(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(uri))
 
 
-def filesystem_of(uri: str) -> tuple[FileSystem, str]:
+def filesystem_of(uri: str, **options: Any) -> tuple[FileSystem, str]:
     """The filesystem that `uri` lies in, and its path there.
+
+    Args:
+        uri: local path or fsspec URI.
+        options: of a remote filesystem, beside those set here.
 
     Raises:
         SettingError: the URI holds a secret, or its protocol is unknown or not installed.
@@ -50,7 +54,8 @@ def filesystem_of(uri: str) -> tuple[FileSystem, str]:
     protocol = uri.split("://", 1)[0]
     try:
         # Listings are asked for afresh: a long-lived process must see new slides.
-        filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **_options(protocol))
+        options = _options(protocol) | options
+        filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     except (ValueError, ImportError):
         raise SettingError(
             f"{uri}: no reader for {protocol}:// is installed",

@@ -9,6 +9,7 @@ from microtome.slides.content import SlideFiles
 from microtome.slides.facts import believable_objective, check_levels, resolution
 from microtome.slides.slide import Level, Slide
 from microtome.slides.tiff_flavours import TiffLayout, read_layout
+from microtome.slides.tiff_headers import HeaderPages
 from microtome.slides.tiff_reader import CACHE_BYTES, TiffReader
 from microtome.slides.tiff_source import ByteSource
 
@@ -44,7 +45,7 @@ def open_tiff(
         SlideImplausible, SlideWithoutMpp: the header can't be worked with.
     """
     try:
-        layout = read_layout(source)
+        layout = read_layout(HeaderPages(source))
         return TiffReader(_slide(files, layout, mpp), layout.levels, source, cache_bytes)
     except BaseException:
         source.close()

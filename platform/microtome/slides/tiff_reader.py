@@ -12,7 +12,7 @@ the region with the tiles that are pasted at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,11 +20,12 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from microtome.errors import TileReadFailed
-from microtome.slides.slide import Pixels, Slide
+from microtome.slides.slide import Pixels, Region, Slide
+from microtome.slides.tiff_ahead import FetchAhead
 from microtome.slides.tiff_cache import TileCache, TileKey
 from microtome.slides.tiff_codecs import TileBroken, decode_tile
 from microtome.slides.tiff_layout import TiledImage
-from microtome.slides.tiff_source import ByteSource
+from microtome.slides.tiff_source import ByteRange, ByteSource, FetchingSource
 
 CACHE_BYTES = 64 * 2**20
 """Two rows of 256 px tiles across 43,000 px: regions share them with those of the next row."""
@@ -56,6 +57,7 @@ class TiffReader:
         self._levels = levels
         self._source = source
         self._cache = TileCache(cache_bytes)
+        self._ahead: FetchAhead | None = None
         self._closed = False
 
     @property
@@ -81,8 +83,7 @@ class TiffReader:
         image = self._levels[level]
         if reduction not in image.encoding.reductions:
             raise ValueError(f"level {level} offers {image.encoding.reductions}, not {reduction}")
-        scale = image.downsample * reduction
-        view = _View(image, level, reduction, _nearest(x / scale), _nearest(y / scale))
+        view = _View.of(image, Region(x, y, level, width_px, height_px, reduction))
         region = np.empty((height_px, width_px, 3), np.uint8)
         if not view.covers(width_px, height_px):
             region.fill(WHITE)
@@ -93,7 +94,21 @@ class TiffReader:
             for paste in part:
                 pixels = tiles.get(paste.key)
                 region[paste.into] = WHITE if pixels is None else pixels[paste.out_of]
+        if self._ahead:
+            self._ahead.advance()
         return region
+
+    def fetch_ahead(self, regions: Iterable[Region]) -> None:
+        """Bring what regions to come need; see `FetchingReader`. A file that is near needs none."""
+        if isinstance(self._source, FetchingSource):
+            self._ahead = FetchAhead(self._source, map(self._ranges, regions))
+
+    def _ranges(self, region: Region) -> list[ByteRange]:
+        """Where the tiles of a region lie in the file."""
+        image = self._levels[region.level]
+        view = _View.of(image, region)
+        keys = (paste.key for paste in view.pastes(region.width_px, region.height_px))
+        return [image.tile_range(key.tile) for key in keys if self._is_full(key)]
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
@@ -147,6 +162,12 @@ class _View:
     reduction: int
     left: int
     top: int
+
+    @classmethod
+    def of(cls, image: TiledImage, region: Region) -> Self:
+        scale = image.downsample * region.reduction
+        left, top = _nearest(region.x / scale), _nearest(region.y / scale)
+        return cls(image, region.level, region.reduction, left, top)
 
     @property
     def width_px(self) -> int:

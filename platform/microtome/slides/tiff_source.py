@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from microtome.errors import SlideTruncated, SlideUnreadable
 
@@ -44,11 +44,26 @@ class ByteSource(Protocol):
         Raises:
             SlideTruncated: a range goes past the end.
             SlideUnreadable: the file or store refuses.
+            SlideChanged: another version lies there now.
         """
         ...
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
+        ...
+
+
+@runtime_checkable
+class FetchingSource(ByteSource, Protocol):
+    """A source so far away that bytes had better be on their way before they are asked for."""
+
+    @property
+    def ahead_bytes(self) -> int:
+        """How much may be brought before it is read."""
+        ...
+
+    def bring(self, ranges: Sequence[ByteRange]) -> None:
+        """Begin to fetch ranges that will be read soon; what fails shows when they are read."""
         ...
 
 

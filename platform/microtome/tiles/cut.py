@@ -107,6 +107,10 @@ def cut_tiles(
 def _cut(
     reader: SlideReader, plan: TilePlan, batch_size: int, threads: int
 ) -> Generator[TileBatch, None, None]:
+    side_px = plan.read.read_px
+    plan.read.scale.announce(
+        reader, ((*corner.tolist(), side_px, side_px) for corner in plan.corners)
+    )
     pool = ThreadPoolExecutor(threads, thread_name_prefix="cut-tiles")
     try:
         starts = range(0, len(plan), batch_size)

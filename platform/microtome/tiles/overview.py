@@ -6,6 +6,7 @@ number, so a slide of a single level costs time but no memory.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from microtome.slides.slide import Pixels, Slide, SlideReader
-from microtome.tiles.reading import Scale, scale_for
+from microtome.tiles.reading import Rectangle, Scale, scale_for
 
 MAX_OVERVIEW_PX: Final = 12_000_000
 """A 100,000² px slide at 0.25 µm/px makes 9.8 million pixels of 8 µm."""
@@ -73,11 +74,19 @@ def _blocks(reader: SlideReader, scale: Scale, factor: int) -> Iterator[tuple[in
     """Every block, averaged down, with its column and row in the overview."""
     width, height = scale.size_px(reader.slide)
     step = max(1, BLOCK_PX // factor) * factor
-    for top in range(0, height, step):
-        for left in range(0, width, step):
-            x, y = round(left * scale.downsample), round(top * scale.downsample)
-            block = scale.read(reader, x, y, min(step, width - left), min(step, height - top))
-            yield left // factor, top // factor, _average(block, factor)
+    corners = list(itertools.product(range(0, height, step), range(0, width, step)))
+    blocks: list[Rectangle] = [
+        (
+            round(left * scale.downsample),
+            round(top * scale.downsample),
+            min(step, width - left),
+            min(step, height - top),
+        )
+        for top, left in corners
+    ]
+    scale.announce(reader, blocks)
+    for (top, left), block in zip(corners, blocks, strict=True):
+        yield left // factor, top // factor, _average(scale.read(reader, *block), factor)
 
 
 def _average(block: Pixels, factor: int) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -10,13 +11,24 @@ import numpy as np
 
 from microtome.config import GridSettings
 from microtome.errors import SlideTooCoarse
-from microtome.slides.slide import Pixels, ReducingReader, Slide, SlideReader
+from microtome.slides.slide import (
+    FetchingReader,
+    Pixels,
+    ReducingReader,
+    Region,
+    Slide,
+    SlideReader,
+)
 
 TOLERANCE: Final = 0.02
 """A resolution this much too coarse is taken for equal: scanners' mpp differ by as much."""
 
 MOST_ENLARGED: Final = 1.25
 """A 0.5 µm tile may come from a slide of 0.625 µm; beyond that its detail would be invented."""
+
+
+Rectangle = tuple[int, int, int, int]
+"""x and y of the corner in level-0 pixels, width and height in pixels of a scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,14 @@ class Scale:
         return reducing.read_reduced(
             x, y, self.level, width_px, height_px, reduction=self.reduction
         )
+
+    def announce(self, reader: SlideReader, rectangles: Iterable[Rectangle]) -> None:
+        """Tell a reader what `read` will be asked for, in that order, if it wants to know."""
+        if isinstance(reader, FetchingReader):
+            reader.fetch_ahead(
+                Region(x, y, self.level, width_px, height_px, self.reduction)
+                for x, y, width_px, height_px in rectangles
+            )
 
 
 def scale_for(slide: Slide, downsample: float) -> Scale:
