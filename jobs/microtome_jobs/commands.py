@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +127,8 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         )
         from microtome.engine.index import run_index
 
-        summary = run_index(settings)
+        with redirect_stdout(sys.stderr):  # Ray prints remarks; stdout is for the result
+            summary = run_index(settings)
         if as_json:
             print_json(summary.to_json())
         else:
@@ -168,7 +171,8 @@ def demo(
         from microtome_jobs.demo import run_demo
         from microtome_jobs.made.slides import MadeSpec
 
-        done = run_demo(folder, MadeSpec(), lambda step: err.print(step, style="bold"))
+        with redirect_stdout(sys.stderr):
+            done = run_demo(folder, MadeSpec(), lambda step: err.print(step, style="bold"))
         answers = [
             {"tissue": answer.tissue, "hits": len(answer.result.hits), "right": answer.right}
             for answer in done.answers
