@@ -30,6 +30,7 @@ bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a va
 
 bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same slides, in one run
 	$(BIN)/python tests/benchmarks/reading
+	$(BIN)/python tests/benchmarks/reading/remote.py
 
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py

@@ -24,9 +24,8 @@ from microtome.slides.tiff_reader import TiffReader
 from microtome.slides.tiff_remote import KEPT_BYTES, RemoteObject
 from microtome.tiles.cut import TilePlan, cut_tiles, plan_tiles
 from microtome.tiles.thumbnail import thumbnail
-from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
 from support.faulty_store import DENIED, SLOW_DOWN, FaultyStore, Passed, faults_before
-from support.made_tiffs import picture
+from support.glass import write_glass_with_tissue
 from support.object_store import ObjectStore, forget_stores
 
 GRID = GridSettings(mpp=0.5, tile_px=224)
@@ -76,15 +75,7 @@ class Traffic:
 
 @pytest.fixture(scope="session")
 def slide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4096² px of glass with one piece of tissue, 0.5 µm per pixel, two levels."""
-    grain = np.random.default_rng(5).integers(-8, 9, (4096, 4096, 1))
-    pixels = np.broadcast_to(235 + grain, (4096, 4096, 3)).astype(np.uint8)
-    tissue = pixels[500:2500, 700:3000]
-    tissue[:] = picture(2000, 2300)
-    tissue[..., 1] //= 2
-    path = tmp_path_factory.mktemp("far") / "made.svs"
-    write_pyramid(path, pixels, PyramidSpec(levels=2, step=4))
-    return path
+    return write_glass_with_tissue(tmp_path_factory.mktemp("far") / "made.svs")
 
 
 @pytest.fixture

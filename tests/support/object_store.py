@@ -45,6 +45,10 @@ class ObjectStore:
         else:
             self._s3.pipe_file(uri, content.read_bytes() if isinstance(content, Path) else content)
 
+    def etag(self, uri: str) -> str:
+        """The version of an object."""
+        return str(self._s3.info(uri)["ETag"])
+
     @property
     def _s3(self) -> Any:
         return fsspec.filesystem(
