@@ -159,15 +159,15 @@ def test_a_header_takes_few_requests(proxy, uri):
         assert reader.bytes_read == traffic.bytes_asked
 
 
-def test_no_tile_moves_twice_where_little_is_kept(proxy, uri, slide_path):
-    """Room for a twentieth of the tiles: what is brought ahead is still there when it is read."""
+def test_what_is_brought_ahead_is_still_there_when_it_is_read(proxy, uri, slide_path):
+    """Room for a quarter of the tiles' bytes: only what two blocks share may move twice."""
     with local(slide_path) as near:
         plan = plan_tiles(near, GRID)
         expected = digests(near, plan)
     with opened(uri, kept_bytes=tile_bytes(slide_path, plan) // 4) as far:
         proxy.fault = traffic = Traffic(latency_s=0.01)
         assert digests(far, plan, threads=1) == expected
-        assert traffic.bytes_asked <= 1.5 * tile_bytes(slide_path, plan)
+        assert traffic.bytes_asked <= 1.2 * tile_bytes(slide_path, plan)
 
 
 def test_requests_overlap(proxy, uri, slide_path):
