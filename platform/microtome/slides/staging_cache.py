@@ -60,12 +60,17 @@ class StagingCache:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         entry = Entry(self.folder, key)
         while True:
-            hold = locked(entry.lock, fcntl.LOCK_SH)
+            hold = locked(entry.lock, fcntl.LOCK_SH)  # waits for who fetches it
             if entry.holds(size):
                 os.utime(hold.fileno())
                 return Held(entry.whole, hold)
             hold.close()
-            with locked(entry.lock, fcntl.LOCK_EX) as own:
+            try:  # never waits: once another has fetched it, it can be in use for hours
+                own = locked(entry.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(POLL_S)
+                continue
+            with own:
                 if not entry.holds(size):
                     self._fill(entry, size, fetch, own)
 
