@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from microtome.config import check_positive, check_whole
-from microtome.errors import SettingError, SlideUnreadable
+from microtome.errors import SettingError, SlideChanged, SlideUnreadable
 from microtome.slides.content import SlideFiles, content_id
 from microtome.slides.staging_cache import StagingCache
 from microtome.slides.storage import explained, filesystem_of, is_remote, local_path
@@ -105,8 +105,8 @@ def localised(files: SlideFiles, settings: StagingSettings | None = None) -> Loc
 
     Raises:
         SettingError: see `StagingSettings.from_environment`.
-        SlideUnreadable: the store or the disk refuses, there is no room, or the slide changed
-            while it was copied; nothing of the copy is left then.
+        SlideUnreadable: the store or the disk refuses, or there is no room.
+        SlideChanged: another version was written meanwhile. Nothing of the copy is left then.
     """
     if not is_remote(files.ref.uri):
         return LocalSlide(local_path(files.ref.uri))
@@ -189,8 +189,8 @@ class _Download:
             raise SlideUnreadable(f"{self._files.ref.slide_id} has files outside its own folder")
         return name
 
-    def _changed(self) -> SlideUnreadable:
-        return SlideUnreadable(
+    def _changed(self) -> SlideChanged:
+        return SlideChanged(
             f"{self._files.ref.slide_id} changed while it was copied",
             remedy="Run again once it has been uploaded whole.",
         )
