@@ -1,0 +1,90 @@
+"""The third way to run the job: `ray job submit` to a cluster that is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from microtome.atlas.atlas import Atlas
+from microtome_jobs.made.slides import MadeSpec, make_slides
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+RAY = Path(sys.executable).with_name("ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def jobs_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A head node in processes of its own: the address of its Jobs API, and the environment."""
+    dashboard, token = free_port(), "a-token-for-tests-only-0123456789"
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{RAY.parent}{os.pathsep}{os.environ['PATH']}",  # the job's `python` is ours
+    }
+    environment.pop("RAY_ADDRESS", None)
+    command = [RAY, "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2"]
+    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
+    command += ["--object-store-memory=100000000", f"--ray-client-server-port={free_port()}"]
+    log = (tmp_path_factory.mktemp("head") / "log").open("w+")
+    head = subprocess.Popen(
+        [str(word) for word in command],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        wait_for(dashboard, head, log.name)
+        yield f"http://127.0.0.1:{dashboard}", environment
+    finally:
+        if head.poll() is None:
+            os.killpg(head.pid, signal.SIGTERM)  # its own session: nobody else's processes
+            head.wait(timeout=60)
+
+
+def wait_for(port: int, head: subprocess.Popen[bytes], log: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and head.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    pytest.fail(f"the head node did not come up: {Path(log).read_text()}")
+
+
+def test_a_submitted_job_indexes_a_folder(
+    jobs_api: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    address, environment = jobs_api
+    made = make_slides(tmp_path / "slides", MadeSpec(slides=1, side_px=1024, bad=False))
+    job = ["python", "-m", "microtome_jobs", "index", str(made.folder)]
+    command = [str(RAY), "job", "submit", "--address", address, "--"]
+
+    done = subprocess.run(
+        [*command, *job, "--atlas", str(tmp_path / "atlas"), "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r'"done": 1\b', done.stdout)
+    assert Atlas.open(str(tmp_path / "atlas")).tiles.count_rows() > 0
