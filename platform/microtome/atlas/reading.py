@@ -16,7 +16,16 @@ from microtome.atlas.sql import one_of
 from microtome.atlas.storage import location
 from microtome.errors import ModelNotFound, SettingError
 
-_LEDGER = ("uri", "status", "cause", "message", "attempts", "planned_tiles", "seconds")
+_LEDGER = (
+    "uri",
+    "status",
+    "cause",
+    "message",
+    "attempts",
+    "planned_tiles",
+    "bytes_read",
+    "seconds",
+)
 _FACTS = [name for name in schema.SLIDES.names if name not in {"thumbnail", "properties", "stamp"}]
 _RUN_COLUMNS = [name for name in schema.RUNS.names if name not in {"settings", "model_card"}]
 
@@ -27,8 +36,8 @@ def list_slides(atlas: Atlas, status: str | None = None) -> list[dict[str, Any]]
     Returns:
         One row per slide: the columns of `slides` (without picture and properties; None, and
         0 tiles, where the slide failed before there were any facts) and manifest columns, then
-        the newest word of the ledger: uri, status, cause, message, attempts, planned_tiles and
-        seconds.
+        the newest word of the ledger: uri, status, cause, message, attempts, planned_tiles,
+        bytes_read and seconds.
 
     Raises:
         SettingError: there is no such status.

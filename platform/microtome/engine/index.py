@@ -26,6 +26,7 @@ from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_card
 from microtome.slides.slide import SlideRef
 from microtome.slides.sources import find_slides
+from microtome.slides.staging import StagingSettings
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         KeyboardInterrupt: Ctrl-C, after what was finished has been committed.
     """
     started = time.time()
+    StagingSettings.from_environment()  # a wrong variable is said now, not at the first slide
     selection = find_slides(settings.sources, settings.manifest)
     model = ModelChoice(
         settings.model,

@@ -26,7 +26,7 @@ from vast_slide import write_vast_slide
 from microtome_jobs.made.slides import MadeSpec, make_slides
 
 CNN = "timm:resnet18@random:0"
-TINY = "timm:test_resnet@random:0"  # memory, not speed: the slide should pass quickly
+TINY = "timm:test_vit@random:0"  # memory, not speed: the slide should pass quickly
 THREADS = os.cpu_count() or 1
 
 
@@ -88,7 +88,7 @@ def index(slides: list[str], atlas: Path, model: str, *further: str) -> tuple[di
 
 def throughput(folder: Path, rounds: int) -> None:
     """Print tiles per second of both, alternating, and their ratio."""
-    make_slides(folder / "slides", MadeSpec(slides=10, bad=False))
+    make_slides(folder / "slides", MadeSpec(slides=8, bad=False))
     slides = sorted(str(path) for path in (folder / "slides").glob("*.svs"))
     print(
         "| round | tiles | plain loop, tiles/s | microtome index, tiles/s | ratio | start-up, s |"
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("slides", nargs="*")
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--rounds", type=int, default=2)
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     if asked.part == "plain":
         plain_loop(asked.slides, asked.threads)
         return
