@@ -67,7 +67,7 @@ def measured(command: list[str]) -> tuple[dict, dict[str, int]]:
 
 
 def _watch(pid: int, peaks: dict[str, int], done: threading.Event) -> None:
-    while not done.wait(0.2):
+    while not done.wait(1.0):
         try:
             family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         except psutil.NoSuchProcess:
