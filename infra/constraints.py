@@ -14,8 +14,6 @@ ROOT = Path(__file__).parents[1]
 # Versions that were tried together; a plain `torch` would take whatever is newest.
 TRIED_TOGETHER = ["torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31"]
 HEADER = "# Every dependency, resolved together; regenerate with `make constraints`.\n"
-    "# Every dependency with its extras, resolved together; regenerate with `make constraints`.\n"
-)
 
 
 def resolve() -> list[str]:
