@@ -1,0 +1,102 @@
+"""One slide's work: the second reader's chance, and errors nobody foresaw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from microtome.atlas.outcome import SlideOutcome
+from microtome.config import GridSettings, MppSettings, ReaderChoice
+from microtome.engine import slide_work
+from microtome.engine.slide_work import SlideWork
+from microtome.errors import TileReadFailed
+from microtome.slides.opening import open_slide
+from microtome.slides.slide import SlideReader, SlideRef
+from microtome.slides.tiff_reader import TiffReader
+from microtome_jobs.made.pyramid import write_pyramid
+from support.made_atlas import CARD, MadeAtlas
+
+GRID = GridSettings(mpp=0.5, tile_px=256)
+
+
+class MeanColour:
+    """Embeds a tile as its mean colour."""
+
+    card = CARD
+
+    def encode(self, pixels: np.ndarray) -> np.ndarray:
+        vectors = np.zeros((len(pixels), CARD.dim), np.float32)
+        vectors[:, :3] = pixels.mean(axis=(1, 2)) + 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> SlideRef:
+    rng = np.random.default_rng(0)
+    tissue = np.array([190, 120, 180]) + rng.normal(0, 20, (1024, 1024, 1))
+    write_pyramid(tmp_path / "a.svs", tissue.clip(0, 255).astype(np.uint8))
+    return SlideRef("a", str(tmp_path / "a.svs"))
+
+
+def run(ref: SlideRef, folder: Path, reader: ReaderChoice = "auto") -> SlideOutcome:
+    atlas = MadeAtlas(str(folder / "atlas"), grid=GRID)
+    work = SlideWork(atlas.target, GRID, MppSettings(), reader, 0.5, batch_size=4, threads=2)
+    return work.run(ref, MeanColour(), lambda planned, done: None)
+
+
+@pytest.fixture
+def direct_reader_stumbles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The direct reader opens the slide well and fails at its lower right quarter."""
+    read = TiffReader.read_reduced
+
+    def stumbling(self, x, y, level, width_px, height_px, *, reduction):
+        if level == 0 and x >= 512 and y >= 512:
+            raise TileReadFailed("a can't be decoded at tile (2, 2) of level 0")
+        return read(self, x, y, level, width_px, height_px, reduction=reduction)
+
+    monkeypatch.setattr(TiffReader, "read_reduced", stumbling)
+
+
+@pytest.mark.usefixtures("direct_reader_stumbles")
+def test_a_slide_that_fails_half_way_is_tried_with_the_other_reader(slide, tmp_path):
+    outcome = run(slide, tmp_path)
+
+    assert (outcome.status, outcome.stored_tiles) == ("done", 16)
+    assert outcome.slide
+    assert outcome.slide.reader == "openslide"
+
+
+@pytest.mark.usefixtures("direct_reader_stumbles")
+def test_a_forced_reader_gets_no_second(slide, tmp_path):
+    outcome = run(slide, tmp_path, reader="tiff")
+
+    assert (outcome.status, outcome.cause) == ("failed", "read-failed")
+
+
+def test_where_both_readers_fail_the_first_one_s_word_stands(slide, tmp_path):
+    path = Path(slide.uri)
+    damaged = bytearray(path.read_bytes())
+    place = damaged.index(b"\xff\xda", len(damaged) // 4)  # a scan of some tile of level 0
+    damaged[place + 64 : place + 96] = b"\xff\xd9" * 16
+    path.write_bytes(damaged)
+
+    outcome = run(slide, tmp_path)
+
+    assert (outcome.status, outcome.cause) == ("failed", "read-failed")
+    assert "can't be decoded at tile" in outcome.message
+
+
+def test_an_error_nobody_foresaw_fails_the_slide_and_not_the_job(slide, tmp_path, monkeypatch):
+    def opened(ref: SlideRef, mpp: MppSettings, choice: ReaderChoice) -> SlideReader:
+        reader = open_slide(ref, mpp, choice)
+        monkeypatch.setattr(reader, "read_region", None)
+        return reader
+
+    monkeypatch.setattr(slide_work, "open_slide", opened)
+
+    outcome = run(slide, tmp_path, reader="openslide")
+
+    assert (outcome.status, outcome.cause) == ("failed", "unexpected")
+    assert outcome.message.startswith("a brought up a TypeError")
