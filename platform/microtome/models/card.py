@@ -19,7 +19,8 @@ class Preprocessing:
     """How uint8 RGB becomes the network's input: `(pixels / 255 - mean) / std` at `input_px`.
 
     Attributes:
-        input_px: side of the square input; tiles of another size are resampled (area, antialias).
+        input_px: side of the square input; tiles of another size are resampled to it (bilinear,
+            antialiased).
         mean: per channel, in [0, 1] units.
         std: per channel, in [0, 1] units.
     """
