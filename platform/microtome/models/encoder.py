@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.config import Precision, check_choice
 from microtome.errors import SettingError
 from microtome.models.card import ModelCard
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Encoder(Protocol):
@@ -52,9 +51,7 @@ class EncoderOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.device, str) or not self.device:
             raise SettingError(f"device must be auto or a torch device, not {self.device!r}")
-        if self.precision not in get_args(Precision):
-            choices = ", ".join(get_args(Precision))
-            raise SettingError(f"precision must be one of {choices}, not {self.precision!r}")
+        check_choice("precision", self.precision, get_args(Precision))
         if isinstance(self.allow_licences, str):
             raise SettingError(
                 f"allow_licences must be a list of names, not the text {self.allow_licences!r}"

@@ -10,9 +10,10 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from microtome.config import Precision
 from microtome.errors import ModelError, SettingError
 from microtome.models.card import ModelCard
-from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions, Precision
+from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
