@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from microtome.errors import (
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.checkpoint import save_checkpoint
 from microtome.models.encoder import EncoderOptions
-from microtome.models.registry import load_card, load_encoder
+from microtome.models.registry import canonical_name, load_card, load_encoder
 from microtome.models.torch_encoder import TorchEncoder
 
 UNTRAINED = "timm:test_resnet@random:0"
@@ -163,7 +164,8 @@ def test_non_commercial_weights_are_refused_before_they_are_fetched(tmp_path):
         load_encoder(name, EncoderOptions(allow_licences=("CC-BY-NC-4.0",)))
 
 
-def test_a_folders_licence_counts_too(tmp_path):
+@pytest.mark.parametrize("load", [load_card, load_encoder])
+def test_a_folders_licence_counts_too(tmp_path, load):
     encoder = load_encoder(UNTRAINED)
     fields = {name: getattr(encoder.card, name) for name in ("architecture", "preprocessing")}
     card = ModelCard(
@@ -171,7 +173,45 @@ def test_a_folders_licence_counts_too(tmp_path):
     )
     save_checkpoint(tmp_path, encoder._module, card)
     with pytest.raises(LicenceRefused, match="CC-BY-NC"):
-        load_encoder(str(tmp_path))
+        load(str(tmp_path))
+    load(str(tmp_path), EncoderOptions(allow_licences=("cc-by-nc-4.0",)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "can't be read"), (b"cut", "can't be read"), (..., "aren't the")]
+)
+def test_a_folders_card_counts_only_with_its_weights(tmp_path, content, says):
+    encoder = load_encoder(UNTRAINED)
+    save_checkpoint(tmp_path, encoder._module, encoder.card)
+    weights = tmp_path / "weights.safetensors"
+    stored = weights.read_bytes()
+    weights.unlink()
+    if content is not None:
+        flipped = stored[:-1] + bytes([stored[-1] ^ 1])
+        weights.write_bytes(flipped if content is ... else content)
+    with pytest.raises(CheckpointInvalid, match=says):
+        load_card(str(tmp_path))
+
+
+# name, the same from any folder; {} is the folder that it was given in
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("model", "{}/model"),
+        ("./model/../model/", "{}/model"),
+        ("starter", "starter"),
+        ("nowhere", "nowhere"),
+        ("timm:resnet18", "timm:resnet18"),
+        ("timm:resnet18@random:0", "timm:resnet18@random:0"),
+        ("timm:resnet18@file:w.safetensors", "timm:resnet18@file:{}/w.safetensors"),
+        ("timm:resnet18@file:/w.safetensors", "timm:resnet18@file:/w.safetensors"),
+    ],
+)
+def test_a_name_for_any_folder(tmp_path, monkeypatch, name, canonical):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("model", "starter", "timm:resnet18"):
+        Path(folder).mkdir()
+    assert canonical_name(name) == canonical.format(tmp_path.resolve())
 
 
 def test_real_weights_from_a_file(real_weights):

@@ -82,12 +82,7 @@ def load_checkpoint(folder: str | Path) -> tuple[ModelCard, nn.Module]:
             they don't fit its architecture exactly.
     """
     card = read_card(folder)
-    weights = _read_weights(Path(folder))
-    if weights_sha256(weights) != card.weights_sha256:
-        raise CheckpointInvalid(
-            f"the weights in {folder} aren't the ones its card was written for",
-            remedy="One of the two files was changed or replaced; fetch the model again.",
-        )
+    weights = read_weights(folder, card)
     module = build_module(card.architecture)
     try:
         module.load_state_dict(weights, strict=True)
@@ -99,11 +94,22 @@ def load_checkpoint(folder: str | Path) -> tuple[ModelCard, nn.Module]:
     return card, module
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: str | Path, card: ModelCard) -> dict[str, Tensor]:
+    """Read the weights and check that they are the card's; by name, on the CPU.
+
+    Raises:
+        CheckpointInvalid: the file is missing, broken or another card's.
+    """
     try:
-        return load_file(folder / WEIGHTS_FILE)
+        weights = load_file(Path(folder) / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise CheckpointInvalid(
             f"{WEIGHTS_FILE} in the model folder {folder} can't be read ({type(error).__name__})",
             remedy="It is missing or was cut short; fetch the model again.",
         ) from None
+    if weights_sha256(weights) != card.weights_sha256:
+        raise CheckpointInvalid(
+            f"the weights in {folder} aren't the ones its card was written for",
+            remedy="One of the two files was changed or replaced; fetch the model again.",
+        )
+    return weights

@@ -26,10 +26,20 @@ if TYPE_CHECKING:
 
     from microtome.models.torch_encoder import TorchEncoder
 
-__all__ = ["EncoderOptions", "load_card", "load_encoder"]
+__all__ = ["EncoderOptions", "canonical_name", "load_card", "load_encoder"]
 
 STARTER = "starter"
 TIMM_PREFIX = "timm:"
+FILE_MARK = "@file:"
+
+
+def canonical_name(name: str) -> str:
+    """The name as it holds from any folder: paths in it absolute, all else as it is."""
+    if name.startswith(TIMM_PREFIX):
+        network, mark, path = name.partition(FILE_MARK)
+        return f"{network}{mark}{Path(path).resolve()}" if path else name
+    is_folder = name != STARTER and Path(name).is_dir()
+    return str(Path(name).resolve()) if is_folder else name
 
 
 def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchEncoder:
@@ -52,18 +62,23 @@ def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchE
 
 
 def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard:
-    """Read a model's card; cheap but for `timm:`, whose id is known only with its weights.
+    """Read a model's card, and check all that can be without building the network.
+
+    The weights are read for it, but for `starter`: a `timm:` model's id is known only with them,
+    and a folder's are compared with its card.
 
     Raises:
-        As `load_encoder`, but a folder's weights are not looked at.
+        As `load_encoder`, but whether a folder's weights fit its architecture is not looked at.
     """
     if name == STARTER:
         return STARTER_CARD
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)[0]
-    from microtome.models.checkpoint import read_card
+    from microtome.models.checkpoint import read_weights
 
-    return read_card(_checkpoint_folder(name))
+    card = _allowed_card(name, options)
+    read_weights(name, card)
+    return card
 
 
 def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
@@ -71,12 +86,10 @@ def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
         return STARTER_CARD, _load_starter()
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)
-    from microtome.models.backbone import check_licence
-    from microtome.models.checkpoint import load_checkpoint, read_card
+    from microtome.models.checkpoint import load_checkpoint
 
-    folder = _checkpoint_folder(name)
-    check_licence(name, read_card(folder).licence, options.allow_licences)
-    return load_checkpoint(folder)
+    _allowed_card(name, options)
+    return load_checkpoint(name)
 
 
 def _load_starter() -> nn.Module:
@@ -128,11 +141,17 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
     return Preprocessing(config["input_size"][-1], mean, std)
 
 
-def _checkpoint_folder(name: str) -> Path:
+def _allowed_card(name: str, options: EncoderOptions) -> ModelCard:
+    """The card of a checkpoint folder whose licence may be used."""
+    from microtome.models.backbone import check_licence
+    from microtome.models.checkpoint import read_card
+
     if not Path(name).is_dir():
         raise ModelNotFound(
             f"there is no model {name!r}, nor a folder of that name",
             remedy="There are: starter; a model folder with card.json and weights.safetensors; "
             "timm:NAME, e.g. timm:resnet18 or timm:hf-hub:owner/model.",
         )
-    return Path(name)
+    card = read_card(name)
+    check_licence(name, card.licence, options.allow_licences)
+    return card
