@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from microtome.atlas.reading import describe, list_slides, model_source
+from microtome.atlas.reading import allowed_licences, describe, list_slides, model_source
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.errors import ModelNotFound, SettingError
 from support.made_atlas import CARD, MadeAtlas
@@ -71,3 +72,16 @@ def test_the_model_is_named_as_in_the_newest_run_that_names_it(made: MadeAtlas):
 def test_a_model_that_no_run_names_is_asked_for(made: MadeAtlas):
     with pytest.raises(ModelNotFound, match="doesn't say where its model came from"):
         model_source(made.atlas)
+
+
+def test_licences_that_any_run_allowed_are_told(made: MadeAtlas):
+    assert allowed_licences(made.atlas) == ()
+    for licences in (["cc-by-nc-4.0"], [], ["other", "cc-by-nc-4.0"]):
+        start_run(made.atlas, "index", {"allow_licences": licences}, CARD)
+    assert allowed_licences(made.atlas) == ("cc-by-nc-4.0", "other")
+
+
+def test_licences_allowed_for_a_model_that_the_atlas_does_not_hold_are_not_told(made: MadeAtlas):
+    other = replace(CARD, weights_sha256="11")
+    start_run(made.atlas, "index", {"allow_licences": ["cc-by-nc-4.0"]}, other)
+    assert allowed_licences(made.atlas) == ()

@@ -102,15 +102,31 @@ def model_source(atlas: Atlas) -> str:
         ModelNotFound: no run says it.
         AtlasError: a table can't be read.
     """
-    runs = atlas.runs.to_table(
-        columns=["run_id", "settings"], filter=one_of("model_id", atlas.models)
-    )
-    for run in runs.sort_by([("run_id", "descending")]).to_pylist():
-        if named := json.loads(run["settings"]).get("model"):
+    for settings in _run_settings(atlas):
+        if named := settings.get("model"):
             return str(named)
     raise ModelNotFound(
         f"the atlas {atlas.uri} doesn't say where its model came from", remedy="Pass --model."
     )
+
+
+def allowed_licences(atlas: Atlas) -> tuple[str, ...]:
+    """Licences of weights that were allowed, by name, when the atlas was indexed; sorted.
+
+    Raises:
+        AtlasError: a table can't be read.
+    """
+    allowed = (settings.get("allow_licences", ()) for settings in _run_settings(atlas))
+    return tuple(sorted({licence for licences in allowed for licence in licences}))
+
+
+def _run_settings(atlas: Atlas) -> list[dict[str, Any]]:
+    """What the runs that gave the atlas its vectors were asked to do, newest first."""
+    runs = atlas.runs.to_table(
+        columns=["run_id", "settings"], filter=one_of("model_id", atlas.models)
+    )
+    newest_first = runs.sort_by([("run_id", "descending")])
+    return [json.loads(text) for text in newest_first["settings"].to_pylist()]
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
