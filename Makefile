@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/gallery.png, demo/gallery.html
+demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/overview.png
 	$(BIN)/microtome demo --folder demo
 
 test: check  ## everything that CI runs

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from microtome.config import (
     GridSettings,
@@ -94,7 +95,9 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         Precision, typer.Option(help="Of the network; auto is bf16 on a GPU.")
     ] = "auto",
     wave_slides: Annotated[int, typer.Option(help="Slides per commit, at most.")] = 16,
-    wave_s: Annotated[float, typer.Option(help="Seconds until a commit is due.")] = 30.0,
+    wave_s: Annotated[
+        float, typer.Option(help="Seconds after which the next finished slide brings a commit.")
+    ] = 30.0,
     allow_licence: Annotated[
         list[str] | None,
         typer.Option(help="Allow weights under this non-permissive licence; may be repeated."),
@@ -156,7 +159,10 @@ def print_summary(summary: IndexSummary) -> None:
     for cause, count in sorted(summary.failed.items()):
         say(f"  {count:,} × {cause}", style="red")
     if failed:
-        say(f"microtome slides --atlas {summary.atlas} --status failed  says why", style="dim")
+        say(
+            f"microtome slides --atlas {escape(summary.atlas)} --status failed  says why",
+            style="dim",
+        )
 
 
 @app.command()
@@ -185,4 +191,4 @@ def demo(
         else:
             print_summary(done.summary)
             print_table("hits of the query's own tissue type", answers, ["tissue", "right", "hits"])
-            err.print("look at " + " or ".join(galleries), style="bold green")
+            err.print("look at " + ", ".join(galleries), style="bold green", markup=False)

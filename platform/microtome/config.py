@@ -82,7 +82,7 @@ class IndexSettings:
         cpus_per_worker: cores of each, for decoding and, without a GPU, for the model.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         wave_slides: slides that become visible in one commit, at most.
-        wave_s: seconds after which a commit is due even for fewer slides.
+        wave_s: seconds after which the next slide to finish brings a commit, even of fewer slides.
         allow_licences: non-permissive licences of weights that are allowed, by name.
     """
 

@@ -76,14 +76,18 @@ def test_a_submitted_job_indexes_a_folder(
     job = ["python", "-m", "microtome_jobs", "index", str(made.folder)]
     command = [str(RAY), "job", "submit", "--address", address, "--"]
 
-    done = subprocess.run(
-        [*command, *job, "--atlas", str(tmp_path / "atlas"), "--json"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    for _ in range(60):  # the API answers before the agent that runs jobs is up
+        done = subprocess.run(
+            [*command, *job, "--atlas", str(tmp_path / "atlas"), "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        if "No available agent" not in done.stderr:
+            break
+        time.sleep(1)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r'"done": 1\b', done.stdout)

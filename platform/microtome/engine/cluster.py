@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import ray
 
@@ -45,7 +46,15 @@ def cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def cpus_and_gpus() -> tuple[int, int]:
-    """CPU cores and GPUs of the whole cluster."""
-    resources = ray.cluster_resources()
-    return max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
+class Node(NamedTuple):
+    """Cores and GPUs of one machine of the cluster."""
+
+    cpus: int
+    gpus: int
+
+
+def nodes() -> list[Node]:
+    """The machines that can work now; a head that keeps out of it has no cores."""
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    found = [Node(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in alive]
+    return [node for node in found if node.cpus] or [Node(1, 0)]

@@ -17,7 +17,7 @@ from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunStatus, RunTotals, finish_run, start_run
 from microtome.config import IndexSettings
-from microtome.engine.cluster import cluster
+from microtome.engine.cluster import cluster, nodes
 from microtome.engine.progress import ProgressDisplay, Tally
 from microtome.engine.slide_work import SlideWork
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
@@ -124,7 +124,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
     summary.run_id = start_run(atlas, "index", asdict(settings), card)
     try:
         with cluster():
-            workers = Workers.for_cluster(settings.workers, settings.cpus_per_worker)
+            workers = Workers.for_cluster(nodes(), settings.workers, settings.cpus_per_worker)
             summary.gpus = workers.gpus * min(workers.count, len(todo))
             work = SlideWork(
                 target=TilesTarget.of(atlas, card.model_id, summary.run_id),
@@ -158,12 +158,13 @@ def counting(
 ) -> Iterator[tuple[Tally, ProgressDisplay]]:
     """Show progress, and at the end split the time into start-up and work."""
     tally = Tally()
+    display = ProgressDisplay(tally, slides)
     try:
-        with ProgressDisplay(tally, slides) as display:
+        with display:
             yield tally, display
     finally:
         now = time.time()
-        working_since = tally.read().since or now
+        working_since = display.since or now
         summary.startup_s = working_since - started
         summary.embed_s = now - working_since
 

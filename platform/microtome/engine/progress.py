@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from microtome.console import err
 
 POLL_S = 0.5
+READ_S = 10.0
 LOG_EVERY_S = 15.0  # where stderr is a log and no terminal
 
 
@@ -54,9 +55,12 @@ class Tally:
         """Count tiles newly planned and newly embedded."""
         self._count.add.remote(planned, embedded)
 
-    def read(self) -> Counts:
-        """What has been counted so far."""
-        counts: Counts = ray.get(self._count.read.remote())
+    def read(self) -> Counts | None:
+        """What has been counted so far; None where the cluster doesn't answer."""
+        try:
+            counts: Counts = ray.get(self._count.read.remote(), timeout=READ_S)
+        except ray.exceptions.RayError:
+            return None
         return counts
 
 
@@ -67,6 +71,7 @@ class ProgressDisplay:
         self._tally = tally
         self._slides = slides
         self._finished = 0
+        self._counts = Counts()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -80,6 +85,11 @@ class ProgressDisplay:
         self._by_tile = self._bars.add_task("tiles ", total=None, rate="")
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    @property
+    def since(self) -> float | None:
+        """When the first slide was planned, s since 1970."""
+        return self._counts.since
 
     def slide_finished(self) -> None:
         """Advance by one slide; called by the driver after its commit."""
@@ -98,19 +108,27 @@ class ProgressDisplay:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._watcher.join(timeout=5)
+        self._watcher.join()
+        self._look()
         self._bars.stop()
 
     def _watch(self) -> None:
         logged = time.monotonic()
         while not self._stop.wait(POLL_S):
-            planned, embedded, since = self._tally.read()
-            rate = f"{embedded / (time.time() - since):,.0f}/s" if since else "starting"
-            self._bars.update(self._by_tile, total=planned, completed=embedded, rate=rate)
+            rate = self._look()
             if not err.is_terminal and time.monotonic() - logged >= LOG_EVERY_S:
                 logged = time.monotonic()
+                counts = self._counts
                 err.print(
                     f"slides {self._finished:,}/{self._slides:,}  "
-                    f"tiles {embedded:,}/{planned:,}  {rate}",
+                    f"tiles {counts.embedded:,}/{counts.planned:,}  {rate}",
                     highlight=False,
                 )
+
+    def _look(self) -> str:
+        """Read the count and draw it; returns the rate."""
+        self._counts = counts = self._tally.read() or self._counts
+        elapsed_s = time.time() - counts.since if counts.since else 0.0
+        rate = f"{counts.embedded / elapsed_s:,.0f}/s" if elapsed_s else "starting"
+        self._bars.update(self._by_tile, total=counts.planned, completed=counts.embedded, rate=rate)
+        return rate

@@ -26,15 +26,15 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.annotations import RayDeprecationWarning
 
 from microtome.atlas.outcome import SlideOutcome
-from microtome.engine.cluster import cpus_and_gpus
+from microtome.engine.cluster import Node
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import SlideWork
-from microtome.errors import MicrotomeError
+from microtome.errors import MicrotomeError, SettingError
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_encoder
 from microtome.slides.slide import SlideRef
 
-MAX_BLOCKS = 5000
+MAX_TASKS = 5000  # each is an object in Ray's store
 MMAP_FROM_BYTES = str(16 * 2**20)
 """glibc gives larger blocks back at once. By default it learns to keep blocks of up to 32 MiB on
 the heap, where the few bytes of each batch that wait for their fragment pin them: 3 GB in 8,000
@@ -47,9 +47,9 @@ class Workers:
     """How the model is spread.
 
     Attributes:
-        count: processes at most.
+        count: processes at most; where an autoscaler adds nodes, more than there are now.
         cpus: cores of each.
-        gpus: GPUs of each.
+        gpus: GPUs of each, 1 or 0.
     """
 
     count: int
@@ -57,14 +57,22 @@ class Workers:
     gpus: float
 
     @classmethod
-    def for_cluster(cls, count: int = 0, cpus: int = 0) -> Workers:
-        """Fill the cluster: a process per GPU, else one per four cores; 0 means choose."""
-        all_cpus, all_gpus = cpus_and_gpus()
-        if all_gpus:
-            count = count or all_gpus
-            return cls(count, cpus or max(1, all_cpus // all_gpus), min(1.0, all_gpus / count))
-        cpus = min(cpus or 4, all_cpus)
-        return cls(count or max(1, all_cpus // cpus), cpus, 0.0)
+    def for_cluster(cls, nodes: Sequence[Node], count: int = 0, cpus: int = 0) -> Workers:
+        """Fill the cluster: a process per GPU, else one per four cores; 0 means choose.
+
+        Raises:
+            SettingError: no node has the cores that each worker should have.
+        """
+        gpus = sum(node.gpus for node in nodes)
+        useful = [node for node in nodes if node.gpus] if gpus else list(nodes)
+        most = max(node.cpus for node in useful)
+        if cpus > most:
+            raise SettingError(f"cpus_per_worker is {cpus}, but no node has more than {most} cores")
+        if gpus:
+            share = min(node.cpus // node.gpus for node in useful)
+            return cls(count or gpus, cpus or max(1, share), 1.0)
+        cpus = cpus or min(4, most)
+        return cls(count or max(1, sum(node.cpus // cpus for node in useful)), cpus, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +108,19 @@ def embed_slides(
 ) -> Iterator[SlideOutcome]:
     """Embed slides on the cluster; outcomes come as they are finished, in no fixed order.
 
-    A slide whose process died each time has no outcome.
+    A slide whose process died each time has no outcome. A pipeline takes so many slides that each
+    has a task of its own; an archive of more goes through several.
 
     Raises:
         MicrotomeError: what isn't one slide's fault, e.g. `AtlasWriteFailed`.
     """
+    for start in range(0, len(refs), MAX_TASKS):
+        yield from _embed(refs[start : start + MAX_TASKS], work, model, workers, tally)
+
+
+def _embed(
+    refs: Sequence[SlideRef], work: SlideWork, model: ModelChoice, workers: Workers, tally: Tally
+) -> Iterator[SlideOutcome]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
@@ -112,9 +128,7 @@ def embed_slides(
     rows = [{"ref": pickle.dumps(ref)} for ref in refs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # until 2.64 names the retries
-        outcomes = ray.data.from_items(
-            rows, override_num_blocks=min(len(rows), MAX_BLOCKS)
-        ).map_batches(
+        outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             SlideActor,
             fn_constructor_args=(work, model, tally),
             batch_size=1,
