@@ -95,6 +95,13 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         float | None,
         typer.Option(help="µm per pixel of a query image.", show_default="the atlas's"),
     ] = None,
+    allow_licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Allow weights under this non-permissive licence; may be repeated. What was "
+            "allowed for indexing is allowed."
+        ),
+    ] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(help="Write query and hits as pictures: FILE.png or FILE.html."),
@@ -105,8 +112,8 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     """Find the tiles that look most like the query."""
     with reporting(as_json):
         from microtome.atlas.atlas import Atlas
-        from microtome.atlas.reading import model_source
-        from microtome.models.registry import load_card, load_encoder
+        from microtome.atlas.reading import allowed_licences, model_source
+        from microtome.models.registry import EncoderOptions, load_card, load_encoder
         from microtome.search.gallery import check_gallery_path, write_gallery
         from microtome.search.query import parse_query
         from microtome.search.result import SearchSettings
@@ -114,15 +121,20 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
 
         if gallery is not None:
             check_gallery_path(gallery)
+        opened = Atlas.open(atlas)
+
+        def options() -> EncoderOptions:
+            licences = (*allowed_licences(opened), *(allow_licence or ()))
+            return EncoderOptions(allow_licences=licences)
+
         settings = SearchSettings(
             k=k,
             where=where,
             exclude=exclude,
-            model_id=load_card(model).model_id if model else None,
+            model_id=load_card(model, options()).model_id if model else None,
             query_mpp=query_mpp,
         )
-        opened = Atlas.open(atlas)
-        searcher = Searcher(opened, lambda: load_encoder(model or model_source(opened)))
+        searcher = Searcher(opened, lambda: load_encoder(model or model_source(opened), options()))
         result = searcher.search(parse_query(query), settings)
         if gallery is not None:
             write_gallery(gallery, result, opened)
@@ -131,7 +143,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         else:
             print_hits(result)
             if gallery is not None:
-                err.print(f"wrote {gallery}", style="dim")
+                err.print(f"wrote {gallery}", style="dim", markup=False)
 
 
 def print_hits(result: SearchResult) -> None:
