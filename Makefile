@@ -29,6 +29,7 @@ bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a va
 	$(BIN)/python tests/benchmarks/engine
 
 bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same slides, in one run
+	-$(BIN)/python -m pip install --quiet --no-deps -r tests/benchmarks/reading/rivals.txt
 	$(BIN)/python tests/benchmarks/reading
 	$(BIN)/python tests/benchmarks/reading/remote.py
 
