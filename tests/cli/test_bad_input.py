@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 from microtome import cli
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.runs import start_run
 from microtome.config import GridSettings
+from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.starter_card import STARTER_CARD
 from support.object_store import ObjectStore
 
@@ -143,9 +145,8 @@ def test_a_model_folder_whose_vectors_the_atlas_does_not_hold(
     assert error["remedy"]
 
 
-def _write_other_model(folder: Path) -> None:
+def _write_other_model(folder: Path, licence: str = "Apache-2.0") -> ModelCard:
     from microtome.models.backbone import WeightSource
-    from microtome.models.card import ModelCard, Preprocessing
     from microtome.models.checkpoint import save_checkpoint
     from microtome.models.lgffem import LGFFEM, LgffemConfig
 
@@ -156,9 +157,64 @@ def _write_other_model(folder: Path) -> None:
         preprocessing=Preprocessing(64),
         dim=config.dim,
         weights_sha256="",
-        licence="Apache-2.0",
+        licence=licence,
     )
-    save_checkpoint(folder, LGFFEM(config, WeightSource("random")), card)
+    return save_checkpoint(folder, LGFFEM(config, WeightSource("random")), card)
+
+
+def test_a_model_under_a_licence_that_nobody_allowed(here: Path) -> None:
+    _write_other_model(here / "other", "CC-BY-NC-4.0")
+
+    error = error_of(microtome("index", "one", "--atlas", "atlas", "--model", "other", "--json"))
+
+    assert error["cause"] == "licence-refused"
+    assert all(name in error["message"] for name in ["other", "CC-BY-NC-4.0"])
+    assert not (here / "atlas").exists()
+
+
+# what the indexing run allowed, flags of the search, how the search ends
+@pytest.mark.parametrize(
+    ("allowed", "flags", "cause"),
+    [
+        ([], [], "licence-refused"),
+        ([], ["--model", "other"], "licence-refused"),
+        (["MIT"], [], "licence-refused"),
+        (["cc-by-nc-4.0"], [], None),
+        (["cc-by-nc-4.0"], ["--model", "other"], None),
+        ([], ["--allow-licence", "cc-by-nc-4.0"], None),
+        ([], ["--allow-licence", "MIT", "--allow-licence", "CC-BY-NC-4.0"], None),
+    ],
+)
+def test_a_query_is_embedded_under_licences_allowed_now_or_for_indexing(
+    here: Path, allowed: list[str], flags: list[str], cause: str | None
+) -> None:
+    Image.new("RGB", (64, 64)).save("crop.png")
+    card = _write_other_model(here / "other", "CC-BY-NC-4.0")
+    atlas = Atlas.open_or_create("atlas", GridSettings(), card, pa.schema([]))
+    start_run(atlas, "index", {"model": "other", "allow_licences": allowed}, card)
+
+    done = microtome("search", "crop.png", "--atlas", "atlas", "--json", *flags)
+
+    if cause is None:
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["hits"] == []
+    else:
+        assert error_of(done)["cause"] == cause
+
+
+@pytest.mark.parametrize("content", [None, b"", b"cut short"])
+def test_a_model_folder_without_sound_weights(here: Path, content: bytes | None) -> None:
+    _write_other_model(here / "other")
+    (here / "other" / "weights.safetensors").unlink()
+    if content is not None:
+        (here / "other" / "weights.safetensors").write_bytes(content)
+
+    error = error_of(microtome("index", "one", "--atlas", "atlas", "--model", "other", "--json"))
+
+    assert error["cause"] == "checkpoint-invalid"
+    assert all(name in error["message"] for name in ["weights.safetensors", "other"])
+    assert error["remedy"]
+    assert not (here / "atlas").exists()
 
 
 @pytest.mark.parametrize(
