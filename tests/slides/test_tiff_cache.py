@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -81,6 +81,18 @@ def test_a_tile_that_is_being_decoded_is_waited_for() -> None:
         decoder.may_go_on.set()
         assert first.result(5).keys() == second.result(5).keys()
     assert decoder.decoded == [1, 2]
+
+
+def test_who_waits_gets_only_the_tiles_it_wants() -> None:
+    cache, decoder = TileCache(9 * TILE_BYTES), Decoder()
+    decoder.may_go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(cache.tiles, keys(1, 2, 3), decoder)
+        assert decoder.begun.wait(5)
+        waiting = pool.submit(cache.tiles, keys(2), decoder)
+        assert not wait([waiting], timeout=0.1).done  # it has found tile 2 under way
+        decoder.may_go_on.set()
+        assert list(waiting.result(5)) == keys(2)
 
 
 def test_threads_that_want_each_others_tiles_all_end() -> None:

@@ -44,13 +44,13 @@ class TileCache:
         self._lock = threading.Lock()
 
     def tiles(self, keys: Sequence[TileKey], decode: Decode) -> Tiles:
-        """The tiles of `keys`, from memory or else through `decode`; not to be written to.
+        """The tiles of `keys`, no others, from memory or else by `decode`; not to be written to.
 
         Raises:
             Exception: whatever `decode` raised, here or in the thread that decoded for this one.
         """
         found: Tiles = {}
-        others: list[Future[Tiles]] = []
+        others: dict[TileKey, Future[Tiles]] = {}
         own: list[TileKey] = []
         ours: Future[Tiles] = Future()
         with self._lock:
@@ -59,15 +59,13 @@ class TileCache:
                     self._kept.move_to_end(key)
                     found[key] = pixels
                 elif (coming := self._coming.get(key)) is not None:
-                    others.append(coming)
+                    others[key] = coming
                 else:
                     own.append(key)
                     self._coming[key] = ours
         if own:
             found |= self._decoded(own, ours, decode)
-        for coming in others:
-            found |= coming.result()
-        return found
+        return found | {key: coming.result()[key] for key, coming in others.items()}
 
     def _decoded(self, own: list[TileKey], ours: Future[Tiles], decode: Decode) -> Tiles:
         """Decode what this thread took on, and tell those who wait, also of failure."""
