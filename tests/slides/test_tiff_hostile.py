@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import struct
@@ -17,6 +18,7 @@ from microtome.config import MppSettings
 from microtome.errors import SlideError, SlideTruncated, SlideUnreadable, TileReadFailed
 from microtome.slides.content import SlideFiles
 from microtome.slides.slide import SlideRef
+from microtome.slides.tiff_directory import Directory, read_directories
 from microtome.slides.tiff_layout import LeftToOpenSlide
 from microtome.slides.tiff_opening import open_tiff
 from microtome.slides.tiff_reader import TiffReader
@@ -24,6 +26,7 @@ from microtome.slides.tiff_source import LocalFile
 from support.made_tiffs import JPEG_TABLES, Kind, halved, overwrite_tag, picture, write_tiff
 
 WIDTH, HEIGHT, COMPRESSION = 256, 257, 259
+RATIONAL, FLOAT = 5, 11
 TILE_WIDTH, TILE_OFFSETS, TILE_BYTE_COUNTS = 322, 324, 325
 
 MUTATIONS = int(os.environ.get("MICROTOME_TIFF_MUTATIONS", "60"))
@@ -79,6 +82,31 @@ def test_a_lying_header_is_refused(
     overwrite_tag(good, tag, change)
     with pytest.raises(error, match=says):
         read_all(good)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (FLOAT, struct.pack("<f", math.inf)),
+        (FLOAT, struct.pack("<f", math.nan)),
+        (FLOAT, struct.pack("<f", 200.5)),
+        (RATIONAL, struct.pack("<II", 1, 0)),
+        (RATIONAL, struct.pack("<II", 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("read", [Directory.number, Directory.children])
+def test_fractions_where_whole_numbers_belong_are_refused(
+    good: Path, kind: int, value: bytes, read: Callable[[Directory, int], object]
+) -> None:
+    data = bytearray(good.read_bytes())
+    with tifffile.TiffFile(good) as tiff:
+        at = tiff.pages[0].tags[WIDTH].offset
+    field = value if len(value) == 4 else struct.pack("<I", len(data))
+    struct.pack_into("<HI4s", data, at + 2, kind, 1, field)
+    good.write_bytes(data + value)
+    first, *_ = read_directories(LocalFile(str(good), "some"))
+    with pytest.raises(SlideUnreadable, match="some is damaged: tag 256 holds fractions"):
+        read(first, WIDTH)
 
 
 def test_a_byte_count_beyond_all_need_is_refused(tmp_path: Path) -> None:

@@ -105,11 +105,13 @@ class Directory:
             return values[0::2] / values[1::2].astype(np.float64)
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first number of a tag, whole."""
-        entry = self.entries.get(tag)
-        if entry is None or entry.count == 0:
-            return default
-        return int(self.numbers(tag)[0])
+        """The first number of a tag, whole.
+
+        Raises:
+            SlideUnreadable: the tag holds fractions.
+        """
+        values = self._whole(tag)
+        return int(values[0]) if len(values) else default
 
     def ratio(self, tag: int) -> float:
         """The first number of a tag as a float; NaN where it is missing."""
@@ -128,12 +130,19 @@ class Directory:
         """The directories a tag points at, such as SubIFDs.
 
         Raises:
-            SlideUnreadable: there are too many, or one is broken.
+            SlideUnreadable: there are too many, one is broken, or its offset is a fraction.
         """
-        offsets = self.numbers(tag)
+        offsets = self._whole(tag)
         if len(offsets) > MAX_DIRECTORIES:
             raise self._broken(f"tag {tag} claims {len(offsets)} directories")
         return [_directory(self.source, self.dialect, int(offset))[0] for offset in offsets]
+
+    def _whole(self, tag: int) -> NDArray[np.generic]:
+        """All numbers of a tag that must be whole: a float or a rational may be NaN or infinite."""
+        values = self.numbers(tag)
+        if not np.issubdtype(values.dtype, np.integer):
+            raise self._broken(f"tag {tag} holds fractions instead of whole numbers")
+        return values
 
     def _value(self, entry: _Entry, size: int) -> bytes:
         if size <= self.dialect.field_size:
