@@ -6,7 +6,13 @@ import pytest
 
 from microtome.config import MppSettings
 from microtome.errors import SlideImplausible, SlideWithoutMpp
-from microtome.slides.facts import believable_objective, check_levels, isotropic, resolution
+from microtome.slides.facts import (
+    believable_objective,
+    check_levels,
+    isotropic,
+    kept_properties,
+    resolution,
+)
 from microtome.slides.slide import Level, SlideRef
 
 NOBODY = MppSettings()
@@ -87,6 +93,22 @@ def test_objectives(stated, believed):
 def test_dimensions_that_no_scanner_makes(levels, complaint):
     with pytest.raises(SlideImplausible, match=complaint):
         check_levels(SlideRef("a.svs", "a.svs"), levels)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("aperio.MPP", "0.4990", True),
+        ("tiff.Model", "Scanner 3000, v1.2", True),
+        ("aperio.Date", "12/29/09", False),
+        ("aperio.User", "b414003d", False),
+        ("tiff.Model", "", False),
+        ("tiff.Model", "one line\nand another", False),
+        ("tiff.Model", "n" * 65, False),
+    ],
+)
+def test_only_short_facts_of_the_scanner_are_kept(name, value, kept):
+    assert kept_properties({name: value}) == ({name: value} if kept else {})
 
 
 def test_the_largest_slides_are_believed():

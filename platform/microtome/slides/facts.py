@@ -1,8 +1,9 @@
-"""What every reader must establish before a pixel is read: resolution and believable dimensions."""
+"""What every reader must establish before a pixel is read: resolution, dimensions, what is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from microtome.config import MppSettings
 from microtome.errors import SlideImplausible, SlideWithoutMpp
@@ -16,6 +17,35 @@ MOST_SIDE_PX = 1 << 20
 """A whole slide of 75 mm at 0.1 µm has 750,000 pixels."""
 OBJECTIVE_TIMES_MPP = 10.0
 """The usual 0.25 µm at 40× and 0.5 µm at 20×."""
+
+KEPT_PROPERTIES = (
+    "aperio.AppMag",
+    "aperio.Filtered",
+    "aperio.MPP",
+    "aperio.StripeWidth",
+    "dicom.Manufacturer",
+    "dicom.ManufacturerModelName",
+    "hamamatsu.Product",
+    "hamamatsu.SourceLens",
+    "leica.device-model",
+    "leica.objective",
+    "mirax.GENERAL.OBJECTIVE_MAGNIFICATION",
+    "openslide.bounds-height",
+    "openslide.bounds-width",
+    "openslide.bounds-x",
+    "openslide.bounds-y",
+    "openslide.mpp-x",
+    "openslide.mpp-y",
+    "philips.DICOM_MANUFACTURER",
+    "philips.DICOM_MANUFACTURERS_MODEL_NAME",
+    "tiff.Make",
+    "tiff.Model",
+    "ventana.Magnification",
+    "ventana.ScannerModel",
+    "ventana.ScanRes",
+)
+"""Facts of the scanner. Everything else may name a patient, an operator, a place or a day."""
+_SHORT = re.compile(r"[\w .,/+-]{1,64}")
 
 
 def resolution(
@@ -67,6 +97,15 @@ def isotropic(mpp_x: float | None, mpp_y: float | None) -> float | None:
 def believable_objective(objective: float | None) -> float | None:
     """The magnification, or None where no objective has it."""
     return objective if objective is not None and 0 < objective <= MOST_OBJECTIVE else None
+
+
+def kept_properties(properties: Mapping[str, str]) -> dict[str, str]:
+    """Those of a header's properties that are kept: on the allow-list, and short plain text."""
+    return {
+        name: properties[name]
+        for name in KEPT_PROPERTIES
+        if _SHORT.fullmatch(properties.get(name, ""))
+    }
 
 
 def check_levels(ref: SlideRef, levels: Sequence[Level]) -> None:

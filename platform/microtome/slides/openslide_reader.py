@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
@@ -16,39 +15,11 @@ from PIL import Image
 from microtome.config import MppSettings
 from microtome.errors import TileReadFailed
 from microtome.slides.content import SlideFiles
-from microtome.slides.facts import believable_objective, check_levels, resolution
+from microtome.slides.facts import believable_objective, check_levels, kept_properties, resolution
 from microtome.slides.listing import extension
 from microtome.slides.slide import Level, Pixels, Slide
 from microtome.slides.staging import LocalSlide
 
-KEPT_PROPERTIES = (
-    "aperio.AppMag",
-    "aperio.Filtered",
-    "aperio.MPP",
-    "aperio.StripeWidth",
-    "dicom.Manufacturer",
-    "dicom.ManufacturerModelName",
-    "hamamatsu.Product",
-    "hamamatsu.SourceLens",
-    "leica.device-model",
-    "leica.objective",
-    "mirax.GENERAL.OBJECTIVE_MAGNIFICATION",
-    "openslide.bounds-height",
-    "openslide.bounds-width",
-    "openslide.bounds-x",
-    "openslide.bounds-y",
-    "openslide.mpp-x",
-    "openslide.mpp-y",
-    "philips.DICOM_MANUFACTURER",
-    "philips.DICOM_MANUFACTURERS_MODEL_NAME",
-    "tiff.Make",
-    "tiff.Model",
-    "ventana.Magnification",
-    "ventana.ScannerModel",
-    "ventana.ScanRes",
-)
-"""Facts of the scanner. Everything else may name a patient, an operator, a place or a day."""
-_SHORT = re.compile(r"[\w .,/+-]{1,64}")
 _FORMATS = {
     "aperio": "svs",
     "dicom": "dicom",
@@ -174,11 +145,7 @@ def _facts(handle: OpenSlide, files: SlideFiles, settings: MppSettings) -> Slide
         mpp=mpp,
         mpp_source=source,
         objective=objective,
-        properties={
-            name: properties[name]
-            for name in KEPT_PROPERTIES
-            if _SHORT.fullmatch(properties.get(name, ""))
-        },
+        properties=kept_properties(properties),
     )
 
 

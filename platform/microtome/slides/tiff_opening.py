@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from microtome.config import MppSettings
 from microtome.slides.content import SlideFiles
-from microtome.slides.facts import believable_objective, check_levels, resolution
+from microtome.slides.facts import believable_objective, check_levels, kept_properties, resolution
 from microtome.slides.slide import Level, Slide
 from microtome.slides.tiff_flavours import TiffLayout, read_layout
 from microtome.slides.tiff_headers import HeaderPages
@@ -16,16 +14,6 @@ from microtome.slides.tiff_source import ByteSource
 READER = "tiff"
 
 _FORMATS = {"aperio": "svs", "ome": "ome-tiff"}
-_KEPT_PROPERTIES = (
-    "aperio.AppMag",
-    "aperio.Filtered",
-    "aperio.MPP",
-    "aperio.StripeWidth",
-    "openslide.mpp-x",
-    "openslide.mpp-y",
-)
-"""Facts of the scanner; whatever else a header holds may name a patient, a place or a day."""
-_SHORT = re.compile(r"[\w .,/+-]{1,64}")
 
 
 def open_tiff(
@@ -76,9 +64,5 @@ def _slide(files: SlideFiles, layout: TiffLayout, settings: MppSettings) -> Slid
         mpp=mpp,
         mpp_source=source,
         objective=believable_objective(objective),
-        properties={
-            name: properties[name]
-            for name in _KEPT_PROPERTIES
-            if _SHORT.fullmatch(properties.get(name, ""))
-        },
+        properties=kept_properties(properties),
     )
