@@ -150,6 +150,19 @@ def test_a_wrong_manifest_is_refused_with_its_row_or_column(slides, text, compla
         select(slides, text)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("attempts", "bytes_read", "cause", "message"),
+        *("planned_tiles", "seconds", "status", "stored_tiles", "Status"),
+    ],
+)
+def test_a_column_that_the_ledger_would_overwrite_is_to_be_renamed(slides, name):
+    with pytest.raises(ManifestError, match=f"column '{name}' is a name that") as raised:
+        select(slides, f"slide_id,{name}\na.svs,positive\n")
+    assert "Rename the column" in raised.value.remedy
+
+
 def test_at_most_five_unknown_slides_are_listed(slides):
     rows = "".join(f"z{number}.svs\n" for number in range(9))
     with pytest.raises(ManifestError, match=r"z4\.svs\) and 4 more"):

@@ -55,10 +55,13 @@ RESERVED = frozenset(
         "width_px",
         "x",
         "y",
+        *("attempts", "bytes_read", "cause", "message"),
+        *("planned_tiles", "seconds", "status", "stored_tiles"),
         *("case_id", "mpp", "slide_id", "uri"),
     }
 )
-"""Columns that the atlas has itself; a manifest fills only the last four."""
+"""Columns of the atlas's own tables, and what its ledger says beside them of each slide; a manifest
+fills only the last four."""
 RESERVED_PREFIXES = ("vector_", "_")
 
 
