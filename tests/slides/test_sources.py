@@ -15,6 +15,7 @@ from microtome.errors import (
     SourceUnreadable,
 )
 from microtome.slides.sources import find_slides
+from microtome.slides.storage import refuse_secrets
 from support.dicom_files import write_dicom
 from support.object_store import ObjectStore, forget_stores
 
@@ -217,12 +218,24 @@ def test_a_store_without_credentials_is_unreadable(s3: ObjectStore, no_credentia
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://AKIA:hunter2@bucket/in", "https://host/a.svs?X-Amz-Signature=hunter2"]
+    "uri",
+    [
+        "s3://AKIA:hunter2@bucket/in",
+        "s3://AKIA:hunter2@more@bucket/in",
+        "https://host/a.svs?X-Amz-Signature=hunter2",
+    ],
 )
 def test_a_uri_with_a_secret_is_refused_and_not_repeated(uri):
     with pytest.raises(SettingError) as raised:
         ids(uri)
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["abfs://slides@account.dfs.core.windows.net/in", "s3://bucket/a:b@c.svs"]
+)
+def test_an_at_sign_alone_is_no_secret(uri):
+    refuse_secrets(uri)
 
 
 def test_an_unknown_protocol_is_a_setting_error():

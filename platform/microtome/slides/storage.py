@@ -67,8 +67,9 @@ def filesystem_of(uri: str, **options: Any) -> tuple[FileSystem, str]:
 def refuse_secrets(uri: str) -> None:
     """Raise `SettingError`, without repeating the URI, if it holds credentials or a signature."""
     scheme, _, rest = uri.partition("://")
-    in_authority = "@" in rest.split("/", 1)[0]
-    if in_authority or (scheme in {"http", "https"} and urlsplit(uri).query):
+    # abfs://container@account is a place; a password stands behind a colon
+    user, _, _ = rest.split("/", 1)[0].rpartition("@")
+    if ":" in user or (scheme in {"http", "https"} and urlsplit(uri).query):
         raise SettingError(
             f"a {scheme}:// URI holds credentials or a signature",
             remedy="Give the URI without them, and the credentials by environment variables or a "
