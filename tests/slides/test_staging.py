@@ -186,13 +186,21 @@ def test_a_disk_that_stays_full_is_said_and_left_clean(tmp_path, idle):
 # many processes
 
 
+class PromptChild(Child):
+    """A child that has to answer: one that hangs fails its test rather than stops all."""
+
+    def says(self) -> object:
+        assert self._line.poll(30), "the child says nothing"
+        return super().says()
+
+
 @pytest.fixture
 def child() -> Iterator[Callable[[str], Child]]:
     """Makes children; none outlives the test."""
     made: list[Child] = []
 
     def make(uri: str) -> Child:
-        made.append(Child(uri))
+        made.append(PromptChild(uri))
         return made[-1]
 
     yield make
