@@ -30,6 +30,7 @@
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
     │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
+    ├─ ClusterFailed           Ray can't go on: no worker could start, or the cluster is gone
     └─ QueryError
        ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
        ├─ TileNotFound
@@ -235,6 +236,12 @@ class AtlasWriteFailed(AtlasError):
     """The store refused a write; nothing of it is visible, and running again goes on from there."""
 
     cause = "atlas-write-failed"
+
+
+class ClusterFailed(MicrotomeError):
+    """Ray can't go on: no worker could start, or the cluster is gone; running again goes on."""
+
+    cause = "cluster"
 
 
 class QueryError(MicrotomeError):

@@ -37,7 +37,7 @@ def list_slides(atlas: Atlas, status: str | None = None) -> list[dict[str, Any]]
         One row per slide: the columns of `slides` (without picture and properties; None, and
         0 tiles, where the slide failed before there were any facts) and manifest columns, then
         the newest word of the ledger: uri, status, cause, message, attempts, planned_tiles,
-        bytes_read and seconds.
+        reader, bytes_read and seconds.
 
     Raises:
         SettingError: there is no such status.

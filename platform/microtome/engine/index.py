@@ -23,7 +23,7 @@ from microtome.engine.slide_work import SlideWork
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
 from microtome.errors import AtlasWriteFailed, WorkerLost
 from microtome.models.encoder import EncoderOptions
-from microtome.models.registry import load_card
+from microtome.models.registry import canonical_name, load_card
 from microtome.slides.slide import SlideRef
 from microtome.slides.sources import find_slides
 from microtome.slides.staging import StagingSettings
@@ -121,7 +121,8 @@ def run_index(settings: IndexSettings) -> IndexSummary:
     if not todo:
         return summary
 
-    summary.run_id = start_run(atlas, "index", asdict(settings), card)
+    recorded = asdict(settings) | {"model": canonical_name(settings.model)}
+    summary.run_id = start_run(atlas, "index", recorded, card)
     try:
         with cluster():
             workers = Workers.for_cluster(nodes(), settings.workers, settings.cpus_per_worker)

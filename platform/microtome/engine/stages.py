@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from microtome.atlas.outcome import SlideOutcome
 from microtome.engine.cluster import Node
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import SlideWork
-from microtome.errors import MicrotomeError, SettingError
+from microtome.errors import ClusterFailed, MicrotomeError, SettingError
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_encoder
 from microtome.slides.slide import SlideRef
@@ -112,7 +113,7 @@ def embed_slides(
     has a task of its own; an archive of more goes through several.
 
     Raises:
-        MicrotomeError: what isn't one slide's fault, e.g. `AtlasWriteFailed`.
+        MicrotomeError: what isn't one slide's fault, e.g. `AtlasWriteFailed`, `ClusterFailed`.
     """
     for start in range(0, len(refs), MAX_TASKS):
         yield from _embed(refs[start : start + MAX_TASKS], work, model, workers, tally)
@@ -138,9 +139,15 @@ def _embed(
             runtime_env={"env_vars": {"MALLOC_MMAP_THRESHOLD_": MMAP_FROM_BYTES}},
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
-    for block in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
-        for data in block["result"]:
-            result = pickle.loads(data)  # noqa: S301 - our own workers' bytes
-            if isinstance(result, MicrotomeError):
-                raise result
-            yield result
+    try:
+        for block in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
+            for data in block["result"]:
+                result = pickle.loads(data)  # noqa: S301 - our own workers' bytes
+                if isinstance(result, MicrotomeError):
+                    raise result
+                yield result
+    except RayError as error:
+        raise ClusterFailed(
+            f"Ray could not go on: {str(error).strip().splitlines()[0]}",
+            remedy="What was committed stays; look at Ray's logs, then run the same command again.",
+        ) from error
