@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check format bench-engine bench-reading constraints clean help
+.PHONY: demo test test-long check format bench-engine bench-reading constraints clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -14,6 +14,9 @@ demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/overview.png
 
 test: check  ## everything that CI runs
 	$(BIN)/pytest
+
+test-long: $(INSTALLED)  ## the suites that take minutes: 500 damaged slides
+	MICROTOME_TIFF_MUTATIONS=500 $(BIN)/pytest tests/slides/test_tiff_hostile.py
 
 check: $(INSTALLED)  ## format, lint, types and floors
 	$(BIN)/ruff format --check .
