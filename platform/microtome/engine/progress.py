@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from microtome.console import err
 
 POLL_S = 0.5
-READ_S = 10.0
+READ_S = 3.0  # an interrupt may have ended the counting process
 LOG_EVERY_S = 15.0  # where stderr is a log and no terminal
 
 
@@ -109,7 +109,8 @@ class ProgressDisplay:
     ) -> None:
         self._stop.set()
         self._watcher.join()
-        self._look()
+        if kind is None:
+            self._look()
         self._bars.stop()
 
     def _watch(self) -> None:
