@@ -41,6 +41,7 @@ def jobs_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
     command = [RAY, "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
     command += ["--object-store-memory=100000000", f"--ray-client-server-port={free_port()}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]  # another Ray holds the usual one
     log = (tmp_path_factory.mktemp("head") / "log").open("w+")
     head = subprocess.Popen(
         [str(word) for word in command],
@@ -76,7 +77,7 @@ def test_a_submitted_job_indexes_a_folder(
     job = ["python", "-m", "microtome_jobs", "index", str(made.folder)]
     command = [str(RAY), "job", "submit", "--address", address, "--"]
 
-    for _ in range(60):  # the API answers before the agent that runs jobs is up
+    for _ in range(20):  # the API answers before the agent that runs jobs is up
         done = subprocess.run(
             [*command, *job, "--atlas", str(tmp_path / "atlas"), "--json"],
             env=environment,
