@@ -54,6 +54,8 @@ def test_ctrl_c_ends_the_job_keeps_what_was_committed_and_the_next_run_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background job, as CI may be, ignores it and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     wait_for_a_slide(job, atlas)
     os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to every process of the job
