@@ -16,20 +16,10 @@ from microtome.slides.opening import open_slide
 from microtome.slides.slide import SlideReader, SlideRef
 from microtome.slides.tiff_reader import TiffReader
 from microtome_jobs.made.pyramid import write_pyramid
-from support.made_atlas import CARD, MadeAtlas
+from support.made_atlas import MadeAtlas
+from support.mean_colour import MeanColour
 
 GRID = GridSettings(mpp=0.5, tile_px=256)
-
-
-class MeanColour:
-    """Embeds a tile as its mean colour."""
-
-    card = CARD
-
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        vectors = np.zeros((len(pixels), CARD.dim), np.float32)
-        vectors[:, :3] = pixels.mean(axis=(1, 2)) + 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture

@@ -6,33 +6,21 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from microtome.atlas.outcome import SlideOutcome
 from microtome.config import GridSettings, MppSettings
 from microtome.engine.slide_work import SlideWork
-from microtome.models.card import ModelCard
 from microtome.slides.slide import SlideRef
 from support.faulty_store import DENIED, FaultyStore, Passed, faults_before
 from support.glass import write_glass_with_tissue
-from support.made_atlas import CARD, MadeAtlas
+from support.made_atlas import MadeAtlas
+from support.mean_colour import MeanColour
 from support.object_store import ObjectStore, forget_stores
 
 GRID = GridSettings(mpp=0.5, tile_px=256)
 
 pytestmark = pytest.mark.timeout(60)
-
-
-class MeanColour:
-    """Embeds a tile as its mean colour."""
-
-    card: ModelCard = CARD
-
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        vectors = np.zeros((len(pixels), CARD.dim), np.float32)
-        vectors[:, :3] = pixels.mean(axis=(1, 2)) + 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
