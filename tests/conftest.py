@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.object_store import ObjectStore, running_store
+from support.faulty_store import FaultyStore, faults_before
+from support.object_store import ObjectStore, forget_stores, running_store
 
 
 def _folder_from(variable: str) -> Path:
@@ -45,3 +46,12 @@ def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for name, value in object_store.variables.items():
         monkeypatch.setenv(name, value)
     return object_store
+
+
+@pytest.fixture
+def proxy(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
+    """Faults and latency before the store of `s3`: this process's AWS variables point to it."""
+    with faults_before(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+    forget_stores()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from microtome.atlas.outcome import SlideOutcome
 from microtome.config import GridSettings, MppSettings
 from microtome.engine.slide_work import SlideWork
 from microtome.slides.slide import SlideRef
-from support.faulty_store import DENIED, FaultyStore, Passed, faults_before
+from support.faulty_store import DENIED, Passed
 from support.glass import write_glass_with_tissue
 from support.made_atlas import MadeAtlas
 from support.mean_colour import MeanColour
-from support.object_store import ObjectStore, forget_stores
 
 GRID = GridSettings(mpp=0.5, tile_px=256)
 
@@ -26,14 +24,6 @@ pytestmark = pytest.mark.timeout(60)
 @pytest.fixture(scope="module")
 def slide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_glass_with_tissue(tmp_path_factory.mktemp("far") / "made.svs")
-
-
-@pytest.fixture
-def proxy(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    with faults_before(s3.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
-    forget_stores()
 
 
 def embedded(uri: str, folder: Path) -> SlideOutcome:

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from microtome.slides.tiff_reader import TiffReader
 from microtome.slides.tiff_remote import KEPT_BYTES, RemoteObject
 from microtome.tiles.cut import TilePlan, cut_tiles, plan_tiles
 from microtome.tiles.thumbnail import thumbnail
-from support.faulty_store import DENIED, SLOW_DOWN, FaultyStore, Passed, faults_before
+from support.faulty_store import DENIED, SLOW_DOWN, Passed
 from support.glass import write_glass_with_tissue
-from support.object_store import ObjectStore, forget_stores
+from support.object_store import ObjectStore
 
 GRID = GridSettings(mpp=0.5, tile_px=224)
 QUICK = Patience(attempts=3, attempt_s=1.0, first_pause_s=0.01)
@@ -76,14 +76,6 @@ class Traffic:
 @pytest.fixture(scope="session")
 def slide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_glass_with_tissue(tmp_path_factory.mktemp("far") / "made.svs")
-
-
-@pytest.fixture
-def proxy(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    with faults_before(s3.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
-    forget_stores()
 
 
 @pytest.fixture

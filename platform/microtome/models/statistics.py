@@ -33,7 +33,6 @@ from torch import Tensor, nn
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
 LEVELS = 4
-SIZE_STEP_PX = 2**LEVELS
 FLOOR = 0.01  # added before a logarithm: values below it are noise of the scanner and the codec
 GLASS_OD = 0.02  # added to the mean of h, so that empty glass isn't blown up to full contrast
 PATTERNS = 10
