@@ -30,6 +30,11 @@
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
     │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
+    ├─ DatasetError
+    │  ├─ DatasetNotFound      nothing lies there
+    │  ├─ DatasetInvalid       not laid out as published: something is missing or too much
+    │  ├─ ImageUnreadable      one image of it is broken, gone, or no image
+    │  └─ SplitImpossible      the groups can't be kept apart as asked
     ├─ ClusterFailed           Ray can't go on: no worker could start, or the cluster is gone
     └─ QueryError
        ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
@@ -236,6 +241,36 @@ class AtlasWriteFailed(AtlasError):
     """The store refused a write; nothing of it is visible, and running again goes on from there."""
 
     cause = "atlas-write-failed"
+
+
+class DatasetError(MicrotomeError):
+    """A set of labelled images can't be used."""
+
+    cause = "dataset"
+
+
+class DatasetNotFound(DatasetError):
+    """Nothing lies where the set should be."""
+
+    cause = "dataset-not-found"
+
+
+class DatasetInvalid(DatasetError):
+    """What lies there isn't laid out as published: something is missing or too much."""
+
+    cause = "dataset-invalid"
+
+
+class ImageUnreadable(DatasetError):
+    """One image of a set is broken, gone, or no image."""
+
+    cause = "image-unreadable"
+
+
+class SplitImpossible(DatasetError):
+    """A set can't be split as asked with its groups kept apart."""
+
+    cause = "split-impossible"
 
 
 class ClusterFailed(MicrotomeError):

@@ -1,0 +1,1 @@
+"""Labelled images as published, with their classes, groups and splits."""
