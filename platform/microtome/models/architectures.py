@@ -9,6 +9,7 @@ from torch import nn
 
 from microtome.errors import CheckpointInvalid, MicrotomeError
 from microtome.models.backbone import TimmNetwork, WeightSource, create_timm
+from microtome.models.cgd import CGD, CgdConfig
 from microtome.models.lgffem import LGFFEM, LgffemConfig
 from microtome.models.starter import Starter
 from microtome.models.starter_card import VERSION
@@ -44,6 +45,10 @@ def timm_architecture(network: TimmNetwork) -> dict[str, Any]:
     return {"kind": "timm", "backbone": name, "pad_type": network.pad_type}
 
 
+def _cgd(architecture: Mapping[str, Any]) -> nn.Module:
+    return CGD(CgdConfig.from_architecture(architecture), UNTRAINED)
+
+
 def _lgffem(architecture: Mapping[str, Any]) -> nn.Module:
     return LGFFEM(LgffemConfig.from_architecture(architecture), UNTRAINED)
 
@@ -66,6 +71,7 @@ def _starter(architecture: Mapping[str, Any]) -> nn.Module:
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "cgd": _cgd,
     "lgffem": _lgffem,
     "starter": _starter,
     "timm": _timm,

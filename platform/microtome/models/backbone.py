@@ -100,10 +100,7 @@ class TimmNetwork:
 
 
 class Backbone(nn.Module):
-    """The last four scales of a timm network, finest first.
-
-    The reference takes the first four, which for five-scale networks (RegNetY, CoAtNet) leaves
-    the last and strongest stage unused.
+    """Chosen scales of a timm network, by default the last four, finest first.
 
     Frozen means three things: no gradients, no graph, and evaluation mode whatever the parent's
     `.train()` says, since batch norm would otherwise drift and drop-path switch on.
@@ -112,31 +109,53 @@ class Backbone(nn.Module):
         network: which.
         weights: whence.
         frozen: keep the weights as they are.
+        fixed_norms: keep batch norms in evaluation mode while the rest trains.
+        scales: which of the network's scales, counted as in a list.
+        output_stride: input pixels per pixel of the last scale; strides beyond it become dilation.
+
+    Raises:
+        SettingError: the network hasn't these scales, or can't have this stride.
 
     Attributes:
         channels: of each scale.
         reductions: input pixels per feature pixel of each scale.
     """
 
-    def __init__(self, network: TimmNetwork, weights: WeightSource, *, frozen: bool = True) -> None:
+    def __init__(
+        self,
+        network: TimmNetwork,
+        weights: WeightSource,
+        *,
+        frozen: bool = True,
+        fixed_norms: bool = False,
+        scales: tuple[int, ...] = LAST_FOUR_SCALES,
+        output_stride: int | None = None,
+    ) -> None:
         super().__init__()
+        options = {"output_stride": output_stride} if output_stride else {}
         self.body: nn.Module = create_timm(
-            network, weights, features_only=True, out_indices=LAST_FOUR_SCALES
+            network, weights, features_only=True, out_indices=scales, **options
         )
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())
         self.frozen = frozen
+        self.fixed_norms = fixed_norms
         if frozen:
             self.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; a frozen backbone stays in evaluation mode."""
-        return super().train(mode and not self.frozen)
+        """Set the mode; what is frozen or fixed stays in evaluation mode."""
+        super().train(mode and not self.frozen)
+        if self.fixed_norms:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Map (N, 3, H, W) float, normalised, to four maps (N, C_i, ⌈H/r_i⌉, ⌈W/r_i⌉)."""
+        """Map (N, 3, H, W) float, normalised, to maps (N, C_i, ⌈H/r_i⌉, ⌈W/r_i⌉), one a scale."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.body(pixels)
         return maps

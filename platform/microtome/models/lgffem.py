@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -31,6 +31,11 @@ class LgffemConfig:
         gem_p: first value of GeM's exponent.
         gem_eps: least value GeM raises to its power.
         dropout: in the head, in training.
+        projection_dim: length that a last linear map brings the embedding to; None for no such map.
+        matryoshka_dims: shorter prefixes of the embedding that training makes useful by themselves,
+            ascending; see `prefixes`.
+        output_dim: one of these prefixes, to give that alone; None for the whole embedding.
+        reference: build the published architecture with its faults.
     """
 
     backbone: str
@@ -41,6 +46,10 @@ class LgffemConfig:
     gem_p: float = 4.6
     gem_eps: float = 1e-6
     dropout: float = 0.6
+    projection_dim: int | None = None
+    matryoshka_dims: tuple[int, ...] = ()
+    output_dim: int | None = None
+    reference: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.backbone, str) or not self.backbone:
@@ -58,15 +67,41 @@ class LgffemConfig:
         check_positive("gem_p", self.gem_p, most=100.0)
         if self.gem_p <= 1:
             raise SettingError(f"gem_p must be above 1, not {self.gem_p:g}")
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        if self.projection_dim is not None:
+            check_whole("projection_dim", self.projection_dim, least=2, most=self.head_dim)
+        for dim in self.matryoshka_dims:
+            check_whole("matryoshka_dims", dim, least=2, most=self.full_dim - 1)
+        if list(self.matryoshka_dims) != sorted(set(self.matryoshka_dims)):
+            raise SettingError(f"matryoshka_dims must ascend, not {self.matryoshka_dims}")
+        if self.output_dim is not None and self.output_dim not in self.matryoshka_dims:
+            raise SettingError(
+                f"output_dim must be one of matryoshka_dims {self.matryoshka_dims}, "
+                f"not {self.output_dim!r}"
+            )
+        if self.reference and (self.projection_dim or self.matryoshka_dims):
+            raise SettingError("the reference has neither projection_dim nor matryoshka_dims")
+
+    @property
+    def head_dim(self) -> int:
+        """Length of what the head gives."""
+        return SCALES * self.neck_channels
+
+    @property
+    def full_dim(self) -> int:
+        """Length of the whole embedding."""
+        return self.projection_dim or self.head_dim
 
     @property
     def dim(self) -> int:
-        """Length of the embedding."""
-        return SCALES * self.neck_channels
+        """Length of the vectors that the model gives."""
+        return self.output_dim or self.full_dim
 
     def to_architecture(self) -> dict[str, Any]:
         """The `architecture` of a model card."""
-        return {"kind": KIND, **asdict(self)}
+        return {"kind": KIND, **asdict(self), "matryoshka_dims": list(self.matryoshka_dims)}
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
@@ -80,6 +115,7 @@ class LgffemConfig:
         if kind != KIND:
             raise CheckpointInvalid(f"the card describes a model of kind {kind!r}, not {KIND!r}")
         try:
+            fields["matryoshka_dims"] = tuple(fields.get("matryoshka_dims", ()))
             return cls(**fields)
         except (TypeError, SettingError) as error:
             raise CheckpointInvalid(f"the card's architecture is wrong: {error}") from None
@@ -105,8 +141,36 @@ class LGFFEM(nn.Module):
         self.head = PyramidHead(
             config.neck_channels, SCALES, config.gem_p, config.gem_eps, config.dropout
         )
+        self.projection = (
+            nn.Linear(config.head_dim, config.projection_dim, bias=False)
+            if config.projection_dim
+            else None
+        )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (N, 3, H, W) float, normalised, to (N, dim) float32 of unit length."""
-        embedded = self.head(self.neck(self.backbone(pixels)))
-        return F.normalize(embedded.float(), dim=1)
+        return self.embed_features(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """What the backbone sees: four maps (N, Cᵢ, Hᵢ, Wᵢ), finest first.
+
+        A frozen backbone always gives equal maps for equal pixels, so that they may be cached.
+        """
+        maps: list[Tensor] = self.backbone(pixels)
+        return maps
+
+    def embed_features(self, features: Sequence[Tensor]) -> Tensor:
+        """Map `features` to (N, dim) float32 of unit length."""
+        embedded = self.head(self.neck(features))
+        if self.projection is not None:
+            embedded = self.projection(embedded)
+        return F.normalize(embedded[:, : self.config.dim].float(), dim=1)
+
+
+def prefixes(vectors: Tensor, dims: Sequence[int]) -> list[Tensor]:
+    """The first values of vectors (N, D), as vectors of unit length (N, d), for each d of `dims`.
+
+    A loss summed over them makes each prefix an embedding by itself: Kusupati et al.,
+    "Matryoshka Representation Learning" (arXiv 2205.13147), equation 1 with equal weights.
+    """
+    return [F.normalize(vectors[:, :dim], dim=1) for dim in dims]
