@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from microtome.models.heads import GeM, PyramidHead
+from microtome.models.heads import GeM, PublishedGeM, PyramidHead
 
 
 def test_head_has_the_published_number_of_parameters():
-    head = PyramidHead(512)
+    head = PyramidHead(512, [GeM() for _ in range(4)])
     assert sum(parameter.numel() for parameter in head.parameters()) == 2_105_348
 
 
 def test_embedding_joins_the_scales():
-    head = PyramidHead(8).eval()
+    head = PyramidHead(8, [GeM() for _ in range(4)]).eval()
     assert head([torch.randn(3, 8, side, side) for side in (9, 5, 3, 1)]).shape == (3, 32)
 
 
@@ -45,3 +45,11 @@ def test_gem_neither_vanishes_nor_overflows_in_half_precision(dtype):
     assert pooled.dtype == torch.float32
     assert torch.isfinite(pooled).all()
     assert (pooled > 0).all()
+
+
+def test_the_published_gem_silences_what_is_negative():
+    x = torch.tensor([[-3.0, 2.0], [1.0, 0.0]]).view(1, 1, 2, 2).requires_grad_()
+    pooled = PublishedGeM(p=2.0)(x)
+    assert pooled.item() == pytest.approx((5 / 4) ** 0.5)
+    pooled.sum().backward()
+    assert x.grad.flatten().tolist()[0] == 0

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from microtome.config import check_whole
-from microtome.errors import LicenceRefused, ModelNotFound, SettingError
+from microtome.errors import ModelNotFound, SettingError
+from microtome.models.licence import NO_CLAIM, spdx_name
 from microtome.models.torchvision_fix import ensure_torchvision_imports
 
 ensure_torchvision_imports()
@@ -30,16 +30,12 @@ __all__ = [
     "DropPath",
     "TimmNetwork",
     "WeightSource",
-    "check_licence",
     "create_timm",
     "licence_of",
+    "weights_licence",
 ]
 
 LAST_FOUR_SCALES = (-4, -3, -2, -1)
-PERMISSIVE_LICENCES = frozenset(
-    {"Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "CC0-1.0", "CC-BY-4.0"}
-)
-_SPDX = {name.lower(): name for name in PERMISSIVE_LICENCES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +128,11 @@ class Backbone(nn.Module):
         output_stride: int | None = None,
     ) -> None:
         super().__init__()
-        options = {"output_stride": output_stride} if output_stride else {}
-        self.body: nn.Module = create_timm(
-            network, weights, features_only=True, out_indices=scales, **options
-        )
+        self.body = _create_scales(network, weights, scales, output_stride)
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())
+        self.channels_last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
         self.frozen = frozen
         self.fixed_norms = fixed_norms
         if frozen:
@@ -158,6 +152,8 @@ class Backbone(nn.Module):
         """Map (N, 3, H, W) float, normalised, to maps (N, C_i, ⌈H/r_i⌉, ⌈W/r_i⌉), one a scale."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.body(pixels)
+        if self.channels_last:
+            return [x.permute(0, 3, 1, 2) for x in maps]
         return maps
 
 
@@ -190,6 +186,20 @@ def create_timm(network: TimmNetwork, weights: WeightSource, **options: Any) -> 
     return module.eval()
 
 
+def _create_scales(
+    network: TimmNetwork, weights: WeightSource, scales: tuple[int, ...], output_stride: int | None
+) -> nn.Module:
+    options = {} if output_stride is None else {"output_stride": output_stride}
+    try:
+        return create_timm(network, weights, features_only=True, out_indices=scales, **options)
+    except (AssertionError, IndexError, NotImplementedError, TypeError) as error:
+        wanted = f"the scales {scales}" + (f" at a stride of {output_stride}" if options else "")
+        raise SettingError(
+            f"timm's {network.name} can't give {wanted}",
+            remedy="Take another network, or another stride if one was asked for.",
+        ) from error
+
+
 def licence_of(name: str) -> str:
     """The licence of a network's pretrained weights, an SPDX name; `unknown` if timm names none.
 
@@ -204,18 +214,12 @@ def licence_of(name: str) -> str:
     else:
         _check_known(name)
         licence = getattr(timm.get_pretrained_cfg(name), "license", None)
-    licence = str(licence or "unknown").lower()
-    return _SPDX.get(licence, licence)
+    return spdx_name(licence)
 
 
-def check_licence(name: str, licence: str, allowed: Collection[str]) -> None:
-    """Raise `LicenceRefused` unless the licence is permissive or was allowed by its name."""
-    accepted = {*_SPDX, *(item.lower() for item in allowed)}
-    if licence.lower() not in accepted:
-        raise LicenceRefused(
-            f"the weights of {name} are under the licence {licence!r}, which isn't permissive",
-            remedy=f"If it permits your use, allow it by name: {licence}.",
-        )
+def weights_licence(network: TimmNetwork, weights: WeightSource) -> str:
+    """The licence that weights of this network from this source come under, see `licence_of`."""
+    return NO_CLAIM if weights.kind == "random" else licence_of(network.name)
 
 
 def _check_known(name: str) -> None:

@@ -19,8 +19,9 @@ class GeM(nn.Module):
     """Generalised-mean pooling with a learnt p that can't fall below 1.
 
     Maps may be negative; softplus makes them positive and lets every position have a gradient,
-    where clamping would silence half of a zero-centred map. Powers are taken in float32, after
-    division by each channel's maximum (which cancels), so nothing overflows.
+    where clamping would silence half of a zero-centred map. Powers are taken in float32, which
+    autocast leaves as it is, after division by each channel's maximum (which cancels), so nothing
+    overflows.
 
     Args:
         p: the first value of the exponent, above 1.
@@ -39,17 +40,35 @@ class GeM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (N, C, H, W) to (N, C) float32."""
-        with torch.autocast(x.device.type, enabled=False):
-            positive = F.softplus(x.float()).clamp(min=self.eps)
-            largest = positive.amax(dim=(2, 3), keepdim=True).detach()
-            mean: Tensor = (positive / largest).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
-            return mean * largest[:, :, 0, 0]
+        positive = F.softplus(x.float()).clamp(min=self.eps)
+        largest = positive.amax(dim=(2, 3), keepdim=True).detach()
+        mean: Tensor = (positive / largest).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
+        return mean * largest[:, :, 0, 0]
+
+
+class PublishedGeM(nn.Module):
+    """Generalised-mean pooling as published: what is below `eps` is `eps`, and p is free.
+
+    Args:
+        p: the first value of the exponent.
+        eps: the least value raised to the power.
+    """
+
+    def __init__(self, p: float = 4.6, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.p = nn.Parameter(torch.full((1,), p))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (N, C, H, W) to (N, C)."""
+        pooled: Tensor = x.clamp(min=self.eps).pow(self.p).mean(dim=(2, 3)).pow(1 / self.p)
+        return pooled
 
 
 class ScaleHead(nn.Module):
     """One scale: GeM, batch norm, dropout, and two linear maps around a unit sphere."""
 
-    def __init__(self, channels: int, gem: GeM, dropout: float) -> None:
+    def __init__(self, channels: int, gem: nn.Module, dropout: float) -> None:
         super().__init__()
         self.gem = gem
         self.norm = nn.BatchNorm1d(channels)
@@ -71,22 +90,13 @@ class PyramidHead(nn.Module):
 
     Args:
         channels: of every scale.
-        scales: how many.
-        p: see `GeM`.
-        eps: see `GeM`.
+        pools: one for each scale.
         dropout: share of pooled channels dropped in training.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        scales: int = 4,
-        p: float = 4.6,
-        eps: float = 1e-6,
-        dropout: float = 0.6,
-    ) -> None:
+    def __init__(self, channels: int, pools: Sequence[nn.Module], dropout: float = 0.6) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(ScaleHead(channels, GeM(p, eps), dropout) for _ in range(scales))
+        self.heads = nn.ModuleList(ScaleHead(channels, pool, dropout) for pool in pools)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map the scales, each (N, C, Hᵢ, Wᵢ), to (N, scales · C)."""

@@ -1,21 +1,29 @@
-"""LGFFEM, the Local-Global Feature Fusion Embedding Model: backbone → neck → head → unit vector."""
+"""LGFFEM, the Local-Global Feature Fusion Embedding Model: backbone → neck → head → unit vector.
+
+With `reference` the published architecture is built, faults and all, so that its checkpoints can
+be used (`reference_weights`): the backbone's first four scales, which for networks of five
+(RegNetY, CoAtNet) leave the last and strongest unused; `neck.PUBLISHED`; `heads.PublishedGeM`;
+only sides that are multiples of the coarsest scale's step; vectors of any length.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from microtome.config import check_fraction, check_positive, check_whole
-from microtome.errors import CheckpointInvalid, SettingError
-from microtome.models.backbone import Backbone, TimmNetwork, WeightSource
-from microtome.models.heads import PyramidHead
-from microtome.models.neck import GLOBAL_SQUEEZE, SCALES, Neck
+from microtome.errors import CheckpointInvalid, ModelError, SettingError
+from microtome.models.backbone import LAST_FOUR_SCALES, Backbone, TimmNetwork, WeightSource
+from microtome.models.heads import GeM, PublishedGeM, PyramidHead
+from microtome.models.neck import GLOBAL_SQUEEZE, PUBLISHED, SCALES, SOUND, Neck
 
 KIND = "lgffem"
+FIRST_FOUR_SCALES = (0, 1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +136,29 @@ class LGFFEM(nn.Module):
         config: the shape.
         weights: of the backbone; neck and head start untrained.
         frozen: keep the backbone as it is.
+
+    Raises:
+        SettingError: the backbone hasn't four scales, each coarser than the one before.
+        ModelNotFound, SettingError: as `Backbone`.
     """
 
     def __init__(self, config: LgffemConfig, weights: WeightSource, *, frozen: bool = True) -> None:
         super().__init__()
         network = TimmNetwork(config.backbone, config.pad_type)
         self.config = config
-        self.backbone = Backbone(network, weights, frozen=frozen)
+        scales = FIRST_FOUR_SCALES if config.reference else LAST_FOUR_SCALES
+        self.backbone = Backbone(network, weights, frozen=frozen, scales=scales)
+        _check_pyramid(config.backbone, self.backbone.reductions)
         self.neck = Neck(
-            self.backbone.channels, config.neck_channels, config.neck_layers, config.drop_path
+            self.backbone.channels,
+            config.neck_channels,
+            config.neck_layers,
+            config.drop_path,
+            PUBLISHED if config.reference else SOUND,
         )
-        self.head = PyramidHead(
-            config.neck_channels, SCALES, config.gem_p, config.gem_eps, config.dropout
-        )
+        pool = PublishedGeM if config.reference else GeM
+        pools = [pool(config.gem_p, config.gem_eps) for _ in range(SCALES)]
+        self.head = PyramidHead(config.neck_channels, pools, config.dropout)
         self.projection = (
             nn.Linear(config.head_dim, config.projection_dim, bias=False)
             if config.projection_dim
@@ -148,7 +166,7 @@ class LGFFEM(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) float, normalised, to (N, dim) float32 of unit length."""
+        """Map (N, 3, H, W) float, normalised, to (N, dim) float32 as `embed_features` says."""
         return self.embed_features(self.features(pixels))
 
     def features(self, pixels: Tensor) -> list[Tensor]:
@@ -156,12 +174,21 @@ class LGFFEM(nn.Module):
 
         A frozen backbone always gives equal maps for equal pixels, so that they may be cached.
         """
+        step_px = self.backbone.reductions[-1]
+        if self.config.reference and any(side % step_px for side in pixels.shape[-2:]):
+            raise ModelError(
+                f"the reference architecture takes sides that are multiples of {step_px} px, "
+                f"not {pixels.shape[-1]} × {pixels.shape[-2]}",
+                remedy="Its own input is 224 × 224. Without reference, any size will do.",
+            )
         maps: list[Tensor] = self.backbone(pixels)
         return maps
 
     def embed_features(self, features: Sequence[Tensor]) -> Tensor:
-        """Map `features` to (N, dim) float32 of unit length."""
-        embedded = self.head(self.neck(features))
+        """Map `features` to (N, dim) float32, of unit length but for the reference."""
+        embedded: Tensor = self.head(self.neck(features))
+        if self.config.reference:
+            return embedded.float()
         if self.projection is not None:
             embedded = self.projection(embedded)
         return F.normalize(embedded[:, : self.config.dim].float(), dim=1)
@@ -174,3 +201,13 @@ def prefixes(vectors: Tensor, dims: Sequence[int]) -> list[Tensor]:
     "Matryoshka Representation Learning" (arXiv 2205.13147), equation 1 with equal weights.
     """
     return [F.normalize(vectors[:, :dim], dim=1) for dim in dims]
+
+
+def _check_pyramid(name: str, reductions: Sequence[int]) -> None:
+    if any(coarse <= fine for fine, coarse in pairwise(reductions)):
+        steps = ", ".join(str(step) for step in reductions)
+        raise SettingError(
+            f"{name} has no four scales, each coarser than the one before: its maps have one pixel "
+            f"for {steps} px",
+            remedy="Take a hierarchical network, e.g. a ConvNeXt, ResNet, RegNet or Swin.",
+        )

@@ -17,15 +17,14 @@ normalisation, at the whole map. ⊕ is EfficientDet's fast normalised fusion.
 Sources: Nuñez et al., "Feature-Fusion Neck Model for Content-Based Histopathological Image
 Retrieval"; Tan et al., EfficientDet (arXiv 1911.09070, section 3.3) for the fusion; Woo et al.,
 ConvNeXt V2 (arXiv 2301.00808, section 3) for the normalisation. Where the published code differs
-from its sources this module follows the sources: the response is normalised over channels, fusion
-weights can't be negative, the gates' mixing stays in (0, 1), and maps of any size fit. The gates'
-squeeze and biases are chosen so that the published number of parameters comes out; its weights
-don't load here.
+from its sources this module follows the sources, see `Rules`, and takes maps of any size. The
+gates' squeeze and biases are chosen so that the published number of parameters comes out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,6 +38,33 @@ FUSION_EPS = 1e-4
 PROJECTION_EXPANSION = 2
 LOCAL_SQUEEZE = 2
 GLOBAL_SQUEEZE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The details in which the published code and its sources differ.
+
+    Attributes:
+        mixing: from a gate's α to its mixing a.
+        weighting: from a fusion's parameters to its weights.
+        response_dim: of the (N, C, 1, 1) energies, that a response is relative to the mean over.
+    """
+
+    mixing: Callable[[Tensor], Tensor]
+    weighting: Callable[[Tensor], Tensor]
+    response_dim: int
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+SOUND = Rules(mixing=torch.sigmoid, weighting=F.relu, response_dim=1)
+"""Gates never amplify, fusions never divide by 0, channels compete."""
+
+PUBLISHED = Rules(mixing=_as_it_is, weighting=_as_it_is, response_dim=-1)
+"""As the published code computes: nothing is bounded, and over a dimension of 1 the response is
+each channel's own energy divided by itself, which leaves a scale and a shift for each channel."""
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -58,15 +84,16 @@ class GlobalResponseNorm(nn.Module):
     G(x)_c = ‖x_c‖₂ over positions; N_c = G_c / mean over channels of G; y = γ·(x·N) + β + x.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, rules: Rules = SOUND) -> None:
         super().__init__()
+        self.rules = rules
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
         energy: Tensor = torch.linalg.vector_norm(x.float(), dim=(2, 3), keepdim=True)
-        relative = energy / (energy.mean(dim=1, keepdim=True) + NORM_EPS)
+        relative = energy / (energy.mean(dim=self.rules.response_dim, keepdim=True) + NORM_EPS)
         return self.gamma * (x * relative.to(x.dtype)) + self.beta + x
 
 
@@ -87,24 +114,27 @@ class Projection(nn.Module):
 
 
 class Gate(nn.Module):
-    """y = (1 - a)·x·σ(g(x)) + a·x, with the mixing a = σ(α) learnt and so kept in (0, 1)."""
+    """y = (1 - a)·x·σ(g(x)) + a·x, with the mixing a learnt and, as σ(α), kept in (0, 1)."""
 
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, drop_path: float, rules: Rules = SOUND) -> None:
         super().__init__()
+        self.rules = rules
         self.alpha = nn.Parameter(torch.zeros(1))
         self.drop_path = DropPath(drop_path)
 
     def mix(self, x: Tensor, logits: Tensor) -> Tensor:
         """Gate `x` by `logits` of its own shape."""
         gated: Tensor = self.drop_path(x * torch.sigmoid(logits))
-        return torch.lerp(gated, x, torch.sigmoid(self.alpha).to(x.dtype))
+        return torch.lerp(gated, x, self.rules.mixing(self.alpha).to(x.dtype))
 
 
 class LocalGate(Gate):
     """L: gate each position by itself; with `upsample`, after doubling the map."""
 
-    def __init__(self, channels: int, drop_path: float, *, upsample: bool = False) -> None:
-        super().__init__(drop_path)
+    def __init__(
+        self, channels: int, drop_path: float, rules: Rules, *, upsample: bool = False
+    ) -> None:
+        super().__init__(drop_path, rules)
         self.upsample = Upsample(channels) if upsample else None
         self.norm = LayerNorm2d(channels)
         self.squeeze = nn.Conv2d(channels, channels // LOCAL_SQUEEZE, 1, bias=False)
@@ -120,14 +150,16 @@ class LocalGate(Gate):
 class GlobalGate(Gate):
     """G: gate by neighbourhood and whole map; with `downsample`, after halving the map."""
 
-    def __init__(self, channels: int, drop_path: float, *, downsample: bool = False) -> None:
-        super().__init__(drop_path)
+    def __init__(
+        self, channels: int, drop_path: float, rules: Rules, *, downsample: bool = False
+    ) -> None:
+        super().__init__(drop_path, rules)
         inner = channels // GLOBAL_SQUEEZE
         self.downsample = _depthwise(channels, stride=2) if downsample else None
         self.context = _depthwise(channels)
         self.norm = LayerNorm2d(channels)
         self.squeeze = nn.Conv2d(channels, inner, 1)
-        self.response = GlobalResponseNorm(inner)
+        self.response = GlobalResponseNorm(inner, rules)
         self.excite = nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
@@ -155,13 +187,14 @@ class Upsample(nn.Module):
 class Fusion(nn.Module):
     """⊕: Σ wᵢ·xᵢ / (Σ wᵢ + ε), where ReLU keeps every w at 0 or above, so the sum can't vanish."""
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, rules: Rules = SOUND) -> None:
         super().__init__()
+        self.rules = rules
         self.weights = nn.Parameter(torch.ones(inputs))
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Fuse maps of one shape."""
-        weights = F.relu(self.weights)
+        weights = self.rules.weighting(self.weights)
         weights = (weights / (weights.sum() + FUSION_EPS)).to(maps[0].dtype)
         fused = weights[0] * maps[0]
         for weight, x in zip(weights[1:], maps[1:], strict=True):
@@ -172,25 +205,24 @@ class Fusion(nn.Module):
 class FusionLayer(nn.Module):
     """One exchange between the four scales, as drawn above."""
 
-    def __init__(self, channels: int, drop_path: float = 0.0) -> None:
+    def __init__(self, channels: int, drop_path: float = 0.0, rules: Rules = SOUND) -> None:
         super().__init__()
 
-        def local_gate(**resample: bool) -> LocalGate:
-            return LocalGate(channels, drop_path, **resample)
+        def look(**resample: bool) -> LocalGate:
+            return LocalGate(channels, drop_path, rules, **resample)
 
-        def global_gate(**resample: bool) -> GlobalGate:
-            return GlobalGate(channels, drop_path, **resample)
+        def gaze(**resample: bool) -> GlobalGate:
+            return GlobalGate(channels, drop_path, rules, **resample)
 
-        self.inner3 = nn.ModuleList([global_gate(), local_gate(upsample=True), Fusion(2)])
-        self.inner2 = nn.ModuleList([global_gate(), local_gate(upsample=True), Fusion(2)])
-        self.outer1 = nn.ModuleList([global_gate(), local_gate(upsample=True), Fusion(2)])
-        self.outer2 = nn.ModuleList(
-            [local_gate(), local_gate(), global_gate(downsample=True), Fusion(3)]
-        )
-        self.outer3 = nn.ModuleList(
-            [local_gate(), local_gate(), global_gate(downsample=True), Fusion(3)]
-        )
-        self.outer4 = nn.ModuleList([local_gate(), global_gate(downsample=True), Fusion(2)])
+        def node(*gates: Gate) -> nn.ModuleList:
+            return nn.ModuleList([*gates, Fusion(len(gates), rules)])
+
+        self.inner3 = node(gaze(), look(upsample=True))
+        self.inner2 = node(gaze(), look(upsample=True))
+        self.outer1 = node(gaze(), look(upsample=True))
+        self.outer2 = node(look(), look(), gaze(downsample=True))
+        self.outer3 = node(look(), look(), gaze(downsample=True))
+        self.outer4 = node(look(), gaze(downsample=True))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Map four (N, C, Hᵢ, Wᵢ), finest first, to four of the same shapes."""
@@ -212,14 +244,20 @@ class Neck(nn.Module):
         channels: of the result, a multiple of 8.
         layers: how many times the scales exchange what they see.
         drop_path: chance that a gate is skipped in training, per sample.
+        rules: with `PUBLISHED`, each map must be exactly twice the next one's size.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int, layers: int, drop_path: float = 0.0
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        layers: int,
+        drop_path: float = 0.0,
+        rules: Rules = SOUND,
     ) -> None:
         super().__init__()
         self.projections = nn.ModuleList(Projection(count, channels) for count in in_channels)
-        self.layers = nn.ModuleList(FusionLayer(channels, drop_path) for _ in range(layers))
+        self.layers = nn.ModuleList(FusionLayer(channels, drop_path, rules) for _ in range(layers))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Map four (N, in_channels[i], Hᵢ, Wᵢ) to four (N, channels, Hᵢ, Wᵢ)."""

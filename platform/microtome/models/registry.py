@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from microtome.errors import CheckpointInvalid, ModelNotFound
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
+from microtome.models.licence import check_licence
 from microtome.models.starter_card import STARTER_CARD
 
 if TYPE_CHECKING:
@@ -111,16 +112,15 @@ def _load_timm(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module
     from microtome.models.backbone import (
         TimmNetwork,
         WeightSource,
-        check_licence,
         create_timm,
-        licence_of,
+        weights_licence,
     )
     from microtome.models.checkpoint import weights_sha256
 
     network_name, _, source = name.removeprefix(TIMM_PREFIX).partition("@")
     network, weights = TimmNetwork(network_name), WeightSource.parse(source or "hub")
     trained = weights.kind != "random"
-    licence = licence_of(network.name) if trained else "CC0-1.0"
+    licence = weights_licence(network, weights)
     check_licence(name, licence, options.allow_licences)
     module: Any = create_timm(network, weights, num_classes=0)
     card = ModelCard(
@@ -143,7 +143,6 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
 
 def _allowed_card(name: str, options: EncoderOptions) -> ModelCard:
     """The card of a checkpoint folder whose licence may be used."""
-    from microtome.models.backbone import check_licence
     from microtome.models.checkpoint import read_card
 
     if not Path(name).is_dir():
