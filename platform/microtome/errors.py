@@ -29,12 +29,19 @@
     ├─ AtlasError
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
+    │  ├─ AtlasBusy            another job writes to the atlas
     │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
+    │     └─ LeaseLost         another job took the atlas over while this one was silent
     ├─ DatasetError
     │  ├─ DatasetNotFound      nothing lies there
     │  ├─ DatasetInvalid       not laid out as published: something is missing or too much
     │  ├─ ImageUnreadable      one image of it is broken, gone, or no image
     │  └─ SplitImpossible      the groups can't be kept apart as asked
+    ├─ TrainingError           a model can't be fitted
+    │  ├─ TrainingDiverged     the loss or its gradient is no finite number any more
+    │  ├─ ImagesCorrupt        more images than allowed can't be read
+    │  ├─ ResumeImpossible     what was kept of a run is damaged, or of another model
+    │  └─ TrainingWriteFailed  the disk is full, or the store refused a checkpoint
     ├─ ClusterFailed           Ray can't go on: no worker could start, or the cluster is gone
     └─ QueryError
        ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
@@ -271,6 +278,48 @@ class SplitImpossible(DatasetError):
     """A set can't be split as asked with its groups kept apart."""
 
     cause = "split-impossible"
+
+
+class TrainingError(MicrotomeError):
+    """A model can't be fitted."""
+
+    cause = "training"
+
+
+class TrainingDiverged(TrainingError):
+    """The loss or its gradient is no finite number any more; the last good checkpoint is kept."""
+
+    cause = "training-diverged"
+
+
+class ImagesCorrupt(TrainingError):
+    """More images of the set than were allowed can't be read."""
+
+    cause = "images-corrupt"
+
+
+class ResumeImpossible(TrainingError):
+    """What was kept of a run is damaged, or belongs to another model or another set."""
+
+    cause = "resume-impossible"
+
+
+class TrainingWriteFailed(TrainingError):
+    """The disk is full, or the store refused a checkpoint; the ones before are whole."""
+
+    cause = "training-write-failed"
+
+
+class AtlasBusy(AtlasError):
+    """Another job writes to the atlas: one writes at a time, readers never wait."""
+
+    cause = "atlas-busy"
+
+
+class LeaseLost(AtlasWriteFailed):
+    """Another job took the atlas over while this one gave no sign of life; it can't commit."""
+
+    cause = "lease-lost"
 
 
 class ClusterFailed(MicrotomeError):
