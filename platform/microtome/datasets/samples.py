@@ -7,9 +7,9 @@ images loads in seconds and travels to any worker, where `read_image` reads a ro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +25,15 @@ REGION: Final = pa.struct(
     [
         pa.field("x", pa.int32()),
         pa.field("y", pa.int32()),
-        pa.field("size_px", pa.int32()),
         pa.field("tile_px", pa.int32()),
         pa.field("mpp", pa.float64()),
+        pa.field("slide_mpp", pa.float64()),
+        pa.field("content_id", pa.string()),
     ]
 )
-"""A square of a slide: corner and side in level-0 px, the side it is read at, µm per level-0 px."""
+"""A square of a slide: corner in level-0 px, then the side and the µm per pixel it is read at, the
+slide's own µm per level-0 pixel and its content id. Of a scan in an array: corner and side in its
+pixels, the rest null."""
 
 SAMPLES: Final = pa.schema(
     [
@@ -127,7 +130,8 @@ class LabelledSet:
         if name not in self.splits:
             raise SettingError(
                 f"{self.name} has no split {name!r}, only {', '.join(self.splits)}",
-                remedy="Choose one of them, or part the set by its groups.",
+                remedy="Choose one of them, or part the set by its groups."
+                + (f" The set comes from {self.home}" if self.home else ""),
             )
         return replace(self, samples=self.samples.filter(pc.equal(self.samples["split"], name)))
 
@@ -138,3 +142,29 @@ class LabelledSet:
     def noted(self, *notes: str) -> Self:
         """The same set with more to know about it."""
         return replace(self, notes=(*self.notes, *notes))
+
+
+def samples_of(columns: Mapping[str, Any]) -> pa.Table:
+    """A table of `SAMPLES` from some of its columns, arrays or lists; the others are null.
+
+    Without `split` every sample is of the split `all`.
+    """
+    rows = len(columns["uri"])
+    given = {"split": pa.repeat(pa.scalar(WHOLE), rows), **columns}
+    return pa.table([_column(given, field, rows) for field in SAMPLES], schema=SAMPLES)
+
+
+def regions_of(columns: Mapping[str, Any]) -> pa.StructArray:
+    """An array of `REGION` from some of its fields, arrays or lists; the others are null."""
+    rows = len(columns["x"])
+    fields = [_column(columns, field, rows) for field in REGION]
+    return pa.StructArray.from_arrays(fields, fields=list(REGION))
+
+
+def _column(columns: Mapping[str, Any], field: pa.Field, rows: int) -> pa.Array:
+    values = columns.get(field.name)
+    if values is None:
+        return pa.nulls(rows, field.type)
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    return values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type)

@@ -129,4 +129,4 @@ def _lacking(labelled: LabelledSet, held: NDArray[np.bool_]) -> list[str]:
 def _named(labelled: LabelledSet, labels: list[int]) -> str:
     names = [labelled.classes[label] for label in labels[:SHOWN]]
     more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return ", ".join(names) + more + ": too few groups to lie on both sides"
+    return ", ".join(names) + more + ": its groups are too few or too large"
