@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from microtome.atlas.atlas import Atlas, table_uri
+from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_field
+from microtome.atlas.tables import table_uri
 from microtome.config import MppSettings
 from microtome.errors import (
     FilterInvalid,

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from microtome.atlas.atlas import Atlas, table_uri
+from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import tile_ids, vector_column
+from microtome.atlas.tables import table_uri
 from microtome.config import GridSettings, MppSettings
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.slides.opening import open_slide

@@ -16,15 +16,15 @@ import lance
 import pyarrow as pa
 
 from microtome.atlas import schema
-from microtome.atlas.storage import check_uri, location, reason, storage_options, writing
+from microtome.atlas.storage import check_uri, location, storage_options, writing
+from microtome.atlas.tables import STORAGE_VERSION, lost_table, open_table, table_uri
 from microtome.config import GridSettings
-from microtome.errors import AtlasError, AtlasMismatch, AtlasNotFound, ModelMismatch
+from microtome.errors import AtlasMismatch, AtlasNotFound, ModelMismatch
 from microtome.models.card import ModelCard
 
 if TYPE_CHECKING:
     import lancedb
 
-STORAGE_VERSION = "2.2"  # the newest that lancedb 0.40 reads; pylance 14 would write 2.3
 MPP_TOLERANCE = 0.01
 VERSION_KEY = b"microtome:format_version"
 GRID_KEY = b"microtome:grid"
@@ -176,10 +176,7 @@ class Atlas:
         """
         found = open_table(self.uri, table)
         if found is None:
-            raise AtlasError(
-                f"the atlas {self.uri} has lost its table {table}",
-                remedy="Restore the folder from a backup, or index into a new atlas.",
-            )
+            raise lost_table(self.uri, table)
         return found
 
     def table(self, table: str) -> lancedb.table.Table:
@@ -190,29 +187,6 @@ class Atlas:
             location(self.uri), storage_options=storage_options(self.uri) or None
         )
         return connection.open_table(table)
-
-
-def table_uri(uri: str, table: str) -> str:
-    """Where lancedb keeps a table."""
-    return f"{location(uri)}/{table}.lance"
-
-
-def open_table(uri: str, table: str) -> lance.LanceDataset | None:
-    """The newest version of a table, or None where there is none.
-
-    Raises:
-        AtlasError: something is there, or may be, that can't be read.
-    """
-    try:
-        return lance.dataset(table_uri(uri, table), storage_options=storage_options(uri))
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and "was not found" in str(error):
-            return None
-        raise AtlasError(
-            f"the table {table} of {uri} can't be read: {reason(error, uri)}",
-            remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
-            "a damaged table must come from a backup.",
-        ) from error
 
 
 def _create(uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:

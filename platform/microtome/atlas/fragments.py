@@ -17,9 +17,10 @@ import pyarrow as pa
 from lance.fragment import write_fragments as write_lance_fragments
 from numpy.typing import NDArray
 
-from microtome.atlas.atlas import Atlas, table_uri
+from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import tile_ids, vector_column
 from microtome.atlas.storage import location, storage_options, writing
+from microtome.atlas.tables import table_uri
 from microtome.errors import ModelError
 from microtome.slides.slide import Slide, SlideRef
 from microtome.tiles.batch import TileBatch

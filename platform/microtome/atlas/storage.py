@@ -39,6 +39,12 @@ _REASONS = {
     r"[Cc]onnection refused|error sending request|dns error": "the store can't be reached",
     r"[Cc]ommit conflict|preempted": "another writer changed the atlas at the same moment",
 }
+_PASSING = (
+    r"error sending request|[Tt]imed? ?out|[Cc]onnection (reset|closed|refused)"
+    r"|[Ii]ncomplete ?[Mm]essage|SlowDown|status 5\d\d|HTTP status server error"
+    r"|preempted|[Cc]ommit conflict|[Ii]ncompatible transaction|Too many concurrent writers"
+    r"|already exists"
+)
 
 
 def check_uri(uri: str) -> None:
@@ -82,13 +88,23 @@ def reason(error: Exception, uri: str) -> str:
     return re.sub("/*" + re.escape(location(uri).lstrip("/")), lambda _: uri, first)
 
 
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment: the store stumbled, or a commit raced."""
+    return bool(re.search(_PASSING, str(error)))
+
+
+def write_failed(uri: str, what: str, error: Exception) -> AtlasWriteFailed:
+    """A store's refusal to write, in a few words."""
+    return AtlasWriteFailed(
+        f"{what} could not be written to the atlas {uri}: {reason(error, uri)}",
+        remedy="Nothing of it is visible; mend the store and run again to go on from there.",
+    )
+
+
 @contextmanager
 def writing(uri: str, what: str) -> Iterator[None]:
     """Turn whatever a store says while `what` is written into `AtlasWriteFailed`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise AtlasWriteFailed(
-            f"{what} could not be written to the atlas {uri}: {reason(error, uri)}",
-            remedy="Nothing of it is visible; mend the store and run again to go on from there.",
-        ) from error
+        raise write_failed(uri, what, error) from error

@@ -93,11 +93,11 @@ def explained(
     """
     try:
         yield
-    except _store_errors() as error:
-        if isinstance(error, FileNotFoundError) and _reason(error) != "NoSuchBucket":
+    except store_errors() as error:
+        if isinstance(error, FileNotFoundError) and store_reason(error) != "NoSuchBucket":
             raise missing(f"nothing lies at {shown}", remedy="Check the spelling.") from None
         remedy = f"{_STORE_REMEDY}." if is_remote(shown) else "Check the file's permissions."
-        raise refused(f"{shown} can't be read: {_reason(error)}", remedy=remedy) from None
+        raise refused(f"{shown} can't be read: {store_reason(error)}", remedy=remedy) from None
 
 
 def _options(protocol: str) -> dict[str, Any]:
@@ -112,14 +112,14 @@ def _options(protocol: str) -> dict[str, Any]:
     return options
 
 
-def _store_errors() -> tuple[type[Exception], ...]:
+def store_errors() -> tuple[type[Exception], ...]:
     """Every error a filesystem raises on purpose; asked for only once one was raised."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return OSError, BotoCoreError, ClientError
 
 
-def _reason(error: Exception) -> str:
+def store_reason(error: Exception) -> str:
     """A short reason that can't hold a secret: the store's code, the system's words, or a name."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)

@@ -1,0 +1,41 @@
+"""Opening one table of an atlas: where it lies, and its newest version."""
+
+from __future__ import annotations
+
+import lance
+
+from microtome.atlas.storage import location, reason, storage_options
+from microtome.errors import AtlasError
+
+STORAGE_VERSION = "2.2"  # the newest that lancedb 0.40 reads; pylance 14 would write 2.3
+
+
+def table_uri(uri: str, table: str) -> str:
+    """Where lancedb keeps a table."""
+    return f"{location(uri)}/{table}.lance"
+
+
+def open_table(uri: str, table: str) -> lance.LanceDataset | None:
+    """The newest version of a table, or None where there is none.
+
+    Raises:
+        AtlasError: something is there, or may be, that can't be read.
+    """
+    try:
+        return lance.dataset(table_uri(uri, table), storage_options=storage_options(uri))
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and "was not found" in str(error):
+            return None
+        raise AtlasError(
+            f"the table {table} of {uri} can't be read: {reason(error, uri)}",
+            remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
+            "a damaged table must come from a backup.",
+        ) from error
+
+
+def lost_table(uri: str, table: str) -> AtlasError:
+    """What to say of an atlas one of whose tables is missing."""
+    return AtlasError(
+        f"the atlas {uri} has lost its table {table}",
+        remedy="Restore the folder from a backup, or index into a new atlas.",
+    )
