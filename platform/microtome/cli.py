@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from microtome import __version__
+from microtome import __version__, cli_models
 from microtome.console import (
     AtlasOption,
     ConfigOption,
@@ -37,6 +37,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+
+app.add_typer(cli_models.app)
 
 SEARCH_EPILOG = """
 Examples:

@@ -32,6 +32,7 @@ __all__ = [
     "WeightSource",
     "create_timm",
     "licence_of",
+    "scale_channels",
     "weights_licence",
 ]
 
@@ -184,6 +185,16 @@ def create_timm(network: TimmNetwork, weights: WeightSource, **options: Any) -> 
     except (OSError, RuntimeError, ValueError) as error:
         raise _unavailable(network, weights, error) from error
     return module.eval()
+
+
+def scale_channels(network: TimmNetwork, scales: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels of these scales; the network is built without weights.
+
+    Raises:
+        As `Backbone`.
+    """
+    with torch.device("meta"):
+        return Backbone(network, WeightSource("random"), scales=scales).channels
 
 
 def _create_scales(

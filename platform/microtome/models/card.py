@@ -76,8 +76,11 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as indented JSON, with its `model_id` for readers of the file."""
-        content = asdict(self) | {"model_id": self.model_id}
-        return json.dumps(content, indent=2, sort_keys=True)
+        return json.dumps(self.to_facts(), indent=2, sort_keys=True)
+
+    def to_facts(self) -> dict[str, Any]:
+        """All fields and the `model_id`, as JSON holds them."""
+        return asdict(self) | {"model_id": self.model_id}
 
     @classmethod
     def from_json(cls, text: str) -> Self:

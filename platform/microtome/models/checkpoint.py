@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from microtome.errors import CheckpointInvalid
+from microtome.errors import CheckpointInvalid, ModelError
 from microtome.models.architectures import build_module
 from microtome.models.card import ModelCard
 
@@ -45,16 +45,33 @@ def save_checkpoint(folder: str | Path, module: nn.Module, card: ModelCard) -> M
 
     Returns:
         The card as stored.
+
+    Raises:
+        ModelError: the folder can't be written; a model that was there before is still there.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
     card = replace(card, weights_sha256=weights_sha256(weights))
-    save_file(weights, folder / f"{WEIGHTS_FILE}.part")
-    (folder / f"{CARD_FILE}.part").write_text(card.to_json(), encoding="utf-8")
-    for name in (WEIGHTS_FILE, CARD_FILE):
-        os.replace(folder / f"{name}.part", folder / name)
+    try:
+        _write(Path(folder), weights, card)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"the model folder {folder} can't be written: {error}",
+            remedy="Is it a folder, may you write there, and is there space on its disk?",
+        ) from error
     return card
+
+
+def _write(folder: Path, weights: dict[str, Tensor], card: ModelCard) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {name: folder / f"{name}.part" for name in (WEIGHTS_FILE, CARD_FILE)}
+    try:
+        save_file(weights, parts[WEIGHTS_FILE])
+        parts[CARD_FILE].write_text(card.to_json(), encoding="utf-8")
+        for name, part in parts.items():
+            os.replace(part, folder / name)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def read_card(folder: str | Path) -> ModelCard:

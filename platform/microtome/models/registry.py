@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from microtome.models.torch_encoder import TorchEncoder
 
-__all__ = ["EncoderOptions", "canonical_name", "load_card", "load_encoder"]
+__all__ = ["EncoderOptions", "canonical_name", "folder_card", "load_card", "load_encoder"]
 
 STARTER = "starter"
 TIMM_PREFIX = "timm:"
@@ -141,16 +141,26 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
     return Preprocessing(config["input_size"][-1], mean, std)
 
 
-def _allowed_card(name: str, options: EncoderOptions) -> ModelCard:
-    """The card of a checkpoint folder whose licence may be used."""
+def folder_card(folder: str) -> ModelCard:
+    """The card of a checkpoint folder, whatever its licence; the weights are not looked at.
+
+    Raises:
+        ModelNotFound: there is no such folder.
+        CheckpointInvalid: it has no card, or no valid one.
+    """
     from microtome.models.checkpoint import read_card
 
-    if not Path(name).is_dir():
+    if not Path(folder).is_dir():
         raise ModelNotFound(
-            f"there is no model {name!r}, nor a folder of that name",
+            f"there is no model {folder!r}, nor a folder of that name",
             remedy="There are: starter; a model folder with card.json and weights.safetensors; "
             "timm:NAME, e.g. timm:resnet18 or timm:hf-hub:owner/model.",
         )
-    card = read_card(name)
+    return read_card(folder)
+
+
+def _allowed_card(name: str, options: EncoderOptions) -> ModelCard:
+    """The card of a checkpoint folder whose licence may be used."""
+    card = folder_card(name)
     check_licence(name, card.licence, options.allow_licences)
     return card
