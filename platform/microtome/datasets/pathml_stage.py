@@ -1,9 +1,21 @@
 # SPDX-License-Identifier: MIT
 #
-# Permission is hereby granted, free of charge, to any person obtaining a copy of this file, to deal
-# in it without restriction, including the rights to use, copy, modify, merge, publish, distribute,
-# sublicense and sell copies of it, provided that this notice is kept. It is provided "as is",
-# without warranty of any kind.
+# Copyright (c) 2026 the Microtome authors
+#
+# Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+# associated documentation files (the "Software"), to deal in the Software without restriction,
+# including without limitation the rights to use, copy, modify, merge, publish, distribute,
+# sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+# furnished to do so, subject to the following conditions:
+#
+# The above copyright notice and this permission notice shall be included in all copies or
+# substantial portions of the Software.
+#
+# THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+# NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+# NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+# DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+# OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 """PanNuke through PathML: run by the Python of PathML's own environment, never imported here.
 
     python pathml_stage.py OUT FOLD_1 FOLD_2 FOLD_3
@@ -38,7 +50,7 @@ def convert(out: Path, folds: list[Path]) -> None:
     for link, folder in zip(links, folds, strict=True):
         link.symlink_to(folder)
     # PathML's public way to this is `download=True`, which deletes the published folds afterwards.
-    PanNukeDataModule._process_downloaded_pannuke(out)  # noqa: SLF001
+    PanNukeDataModule._process_downloaded_pannuke(out)
     for link in links:
         link.unlink()
 
