@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PATHML := .venv-pathml
+TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long check format bench-engine bench-reading constraints clean help
+.PHONY: demo test test-long check format bench-engine bench-reading constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,10 +41,18 @@ bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same s
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py
 
+pathml-env: export JAVA_HOME ?= $(shell dirname $$(dirname $$(readlink -f $$(command -v javac))))
+pathml-env:  ## PathML in an environment of its own, 2 GB; needs a JDK and gcc
+	$(PYTHON) -m venv $(PATHML)
+	$(PATHML)/bin/pip install --quiet $(TORCH_CPU) torch==2.13.0+cpu
+	$(PATHML)/bin/pip install --quiet -r infra/pathml/requirements.txt
+	$(PATHML)/bin/pip install --quiet --no-deps pathml==3.0.8
+	$(PATHML)/bin/python -c "import pathml; print('PathML', pathml.__version__, 'is ready')"
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 clean:  ## remove what the commands above made, the environment included
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PATHML) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
