@@ -14,13 +14,13 @@ from microtome.atlas import schema
 from microtome.atlas.atlas import Atlas
 from microtome.config import GridSettings
 from microtome.errors import AtlasMismatch, AtlasNotFound, ModelMismatch, SettingError
-from support.made_atlas import CARD, COLUMNS, GRID, MadeAtlas
+from support.made_atlas import CARD, COLUMNS, GRID, MadeAtlas, open_or_create
 
 OTHER_MODEL = replace(CARD, name="other", weights_sha256="11")
 
 
 def test_an_atlas_tells_its_grid_models_and_columns(tmp_path: Path):
-    Atlas.open_or_create(str(tmp_path / "a"), GRID, CARD, COLUMNS)
+    open_or_create(str(tmp_path / "a"), GRID, CARD, COLUMNS)
     opened = Atlas.open(str(tmp_path / "a"))
     assert opened.grid == GRID
     assert opened.models == {CARD.model_id: CARD}
@@ -29,7 +29,7 @@ def test_an_atlas_tells_its_grid_models_and_columns(tmp_path: Path):
 
 @pytest.mark.parametrize("table", schema.TABLES)
 def test_tables_are_of_the_format_lancedb_reads_and_know_their_key(tmp_path: Path, table: str):
-    Atlas.open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
+    open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
     dataset = lance.dataset(tmp_path / f"{table}.lance")
     assert dataset.data_storage_version == "2.2"
     assert dataset.has_stable_row_ids
@@ -54,7 +54,7 @@ def test_opening_writes_nothing(tmp_path: Path):
 def test_opening_to_write_again_changes_nothing(tmp_path: Path):
     made = MadeAtlas(str(tmp_path))
     versions = {table: made.atlas.dataset(table).version for table in schema.TABLES}
-    Atlas.open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
+    open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
     assert {table: made.atlas.dataset(table).version for table in schema.TABLES} == versions
 
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, change, error, words):
     MadeAtlas(str(tmp_path))
     asked = {"grid": GRID, "card": CARD, "columns": COLUMNS} | change
     with pytest.raises(error, match=words) as caught:
-        Atlas.open_or_create(str(tmp_path), asked["grid"], asked["card"], asked["columns"])
+        open_or_create(str(tmp_path), asked["grid"], asked["card"], asked["columns"])
     assert caught.value.remedy
 
 
@@ -85,7 +85,7 @@ def test_a_model_for_the_grid_within_a_hundredth_fits(tmp_path: Path):
 def test_new_manifest_columns_are_null_for_earlier_slides(tmp_path: Path):
     made = MadeAtlas(str(tmp_path))
     made.committer.commit([made.done("a")])
-    wider = Atlas.open_or_create(str(tmp_path), GRID, CARD, pa.schema([("site", pa.string())]))
+    wider = open_or_create(str(tmp_path), GRID, CARD, pa.schema([("site", pa.string())]))
     assert wider.columns.names == ["organ", "age", "site"]
     assert wider.tiles.to_table(columns=["organ", "site"]).to_pylist()[0] == {
         "organ": "lung",
@@ -122,7 +122,7 @@ def test_a_creation_cut_short_is_no_atlas_and_is_finished_later(
     with monkeypatch.context() as stopped:
         stopped.setattr(atlas_module.lance, "write_dataset", stopping)
         with pytest.raises(KeyboardInterrupt):
-            Atlas.open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
+            open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
     with pytest.raises(AtlasNotFound):
         Atlas.open(str(tmp_path))
     # The next run may bring another manifest.
@@ -135,7 +135,7 @@ def test_columns_added_to_one_table_only_are_added_to_the_other_later(tmp_path: 
     made = MadeAtlas(str(tmp_path))
     site = pa.schema([("site", pa.string())])
     made.atlas.slides.add_columns(site)  # and then the process died
-    Atlas.open_or_create(str(tmp_path), GRID, CARD, site)
+    open_or_create(str(tmp_path), GRID, CARD, site)
     assert made.atlas.tiles.schema.names[-1] == made.atlas.slides.schema.names[-1] == "site"
 
 
@@ -143,7 +143,7 @@ def test_a_lost_table_of_tiles_is_not_papered_over(tmp_path: Path):
     made = MadeAtlas(str(tmp_path))
     (tmp_path / "tiles.lance").rename(tmp_path / "elsewhere")
     with pytest.raises(AtlasMismatch, match="hold rows, but there is no table of tiles"):
-        Atlas.open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
+        open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
     assert made.atlas.runs.count_rows() == 1
 
 

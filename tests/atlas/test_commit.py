@@ -89,7 +89,7 @@ def test_another_slide_of_a_known_name_pushes_nothing_out(made: MadeAtlas):
     assert (second.status, second.cause) == ("failed", "duplicate-slide-id")
     assert second.message.startswith("a is the name of another slide in the atlas, from one/a. ")
     assert made.atlas.tiles.count_rows() == 5
-    assert Ledger(made.atlas, CARD.model_id).finished("a", content_id("one"))
+    assert Ledger(made.atlas, CARD.model_id).finished_content("a") == content_id("one")
 
 
 def test_a_slide_that_moved_as_it_is_may_change_in_its_new_place(made: MadeAtlas):
@@ -121,7 +121,7 @@ def test_a_changed_slide_is_exchanged_in_one_version(made: MadeAtlas):
         "a": (content_id("new"), 3, "done", 3),
         "b": (content_id("b"), 2, "done", 2),
     }
-    assert not Ledger(made.atlas, CARD.model_id).finished("a", content_id("old"))
+    assert Ledger(made.atlas, CARD.model_id).finished_content("a") == content_id("new")
 
 
 def test_a_slide_that_became_blank_loses_its_tiles(made: MadeAtlas):
@@ -134,7 +134,7 @@ def test_a_changed_slide_that_fails_keeps_what_it_had(made: MadeAtlas):
     made.committer.commit([made.done("a", stamp="1")])
     made.committer.commit([made.failed("a", stamp="2")])
     assert made.atlas.tiles.count_rows() == 5
-    assert Ledger(made.atlas, CARD.model_id).finished("a", content_id("a"))
+    assert Ledger(made.atlas, CARD.model_id).finished_content("a") == content_id("a")
 
 
 def test_only_the_changed_slide_of_a_shared_fragment_leaves(made: MadeAtlas):
@@ -220,7 +220,7 @@ def test_a_process_killed_before_the_ledger_is_written_loses_nothing(tmp_path: P
     )
     assert ran.returncode == -signal.SIGKILL
     made = MadeAtlas(str(tmp_path / "atlas"))
-    assert recover(made.atlas).mended == ("a",)
+    assert recover(made.writer, made.atlas).mended == ("a",)
     assert made.state() == {"a": (content_id("a"), 5, "done", 5)}
 
 
@@ -268,7 +268,7 @@ def test_killed_anywhere_the_next_run_ends_where_an_unbroken_one_does(
     with pytest.raises(Killed):
         committer.commit(outcomes)
 
-    recover(made.atlas)
+    recover(made.writer, made.atlas)
     pending = Ledger(made.atlas, CARD.model_id).pending([outcome.ref for outcome in outcomes])
     again = [outcome for outcome in wave() if outcome.ref in pending]
     made.committer.commit(again)
@@ -295,7 +295,7 @@ STOPS = st.sampled_from(
 def look_at(made: MadeAtlas, slide_id: str, version: str) -> SlideOutcome:
     """What a worker finds: nothing new, a slide without tissue, or tiles."""
     ref, content = ref_of(slide_id, stamp=version), f"{slide_id} {version}"
-    if Ledger(made.atlas, CARD.model_id).finished(slide_id, content_id(content)):
+    if Ledger(made.atlas, CARD.model_id).finished_content(slide_id) == content_id(content):
         return SlideOutcome(ref, "unchanged", content_id(content))
     if version == "blank":
         return replace(made.empty(slide_id, content), ref=ref)
@@ -304,7 +304,7 @@ def look_at(made: MadeAtlas, slide_id: str, version: str) -> SlideOutcome:
 
 def index(made: MadeAtlas, archive: dict[str, str], stop: tuple[str, str] | None) -> None:
     """One run over an archive, killed at a stop if there is one."""
-    recover(made.atlas)
+    recover(made.writer, made.atlas)
     refs = [ref_of(slide_id, stamp=version) for slide_id, version in archive.items()]
     pending = Ledger(made.atlas, CARD.model_id).pending(refs)
     committer = made.committer

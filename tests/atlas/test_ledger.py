@@ -53,15 +53,10 @@ def test_another_models_work_does_not_count(made: MadeAtlas):
     assert Ledger(made.atlas, "another").pending([ref_of("a")]) == [ref_of("a")]
 
 
-def test_finished_means_these_very_bytes(made: MadeAtlas):
+def test_the_content_that_is_finished_is_known_by_slide(made: MadeAtlas):
     made.committer.commit([made.done("a"), made.empty("e"), made.failed("f")])
-    known = ledger(made)
-    assert known.finished("a", content_id("a"))
-    assert known.finished("e", content_id("e"))
-    assert not known.finished("a", content_id("other"))
-    assert not known.finished("f", "")
-    assert known.finished_content("a") == content_id("a")
-    assert known.finished_content("f") == ""
+    finished = {name: ledger(made).finished_content(name) for name in "aefx"}
+    assert finished == {"a": content_id("a"), "e": content_id("e"), "f": "", "x": ""}
 
 
 def test_attempts_are_counted_until_a_slide_succeeds(made: MadeAtlas):
@@ -80,14 +75,14 @@ def test_only_the_newest_failure_of_a_slide_is_kept(made: MadeAtlas):
 def test_nothing_to_recover_is_no_write(made: MadeAtlas):
     made.committer.commit([made.done("a"), made.empty("e"), made.failed("f")])
     versions = [made.atlas.dataset(table).version for table in ("slides", "tiles", "work")]
-    assert recover(made.atlas) == Recovered()
+    assert recover(made.writer, made.atlas) == Recovered()
     assert [made.atlas.dataset(t).version for t in ("slides", "tiles", "work")] == versions
 
 
 def test_a_slide_whose_ledger_row_is_lost_is_mended_from_its_tiles(made: MadeAtlas):
     made.committer.commit([made.done("a"), made.empty("e"), made.done("b")])
     made.atlas.work.delete("slide_id IN ('a', 'e')")
-    assert recover(made.atlas) == Recovered(mended=("a", "e"))
+    assert recover(made.writer, made.atlas) == Recovered(mended=("a", "e"))
     assert ledger(made).pending([ref_of("a"), ref_of("b"), ref_of("e")]) == []
     work = next(work for work in read_work(made.atlas) if work.slide_id == "a")
     assert (work.status, work.stored_tiles, work.attempts) == ("done", 5, 1)
@@ -98,7 +93,7 @@ def test_a_slide_that_lost_some_tiles_is_withdrawn(made: MadeAtlas):
     made.committer.commit([made.done("a"), made.done("b")])
     made.atlas.work.delete("slide_id = 'a'")
     made.atlas.tiles.delete("slide_id = 'a' AND x > 64")
-    assert recover(made.atlas) == Recovered(withdrawn=("a",))
+    assert recover(made.writer, made.atlas) == Recovered(withdrawn=("a",))
     assert made.state() == {"b": (content_id("b"), 5, "done", 5)}
 
 
@@ -116,8 +111,8 @@ def test_a_withdrawal_that_is_killed_is_finished_later(
     with monkeypatch.context() as stopped:
         stopped.setattr(type(made.atlas), table, property(_die))
         with pytest.raises(KeyboardInterrupt):
-            recover(made.atlas)
-    recover(made.atlas)
+            recover(made.writer, made.atlas)
+    recover(made.writer, made.atlas)
     assert made.state() == {"b": (content_id("b"), 5, "done", 5)}
     assert [ref.slide_id for ref in ledger(made).pending([ref_of("a"), ref_of("b")])] == ["a"]
 

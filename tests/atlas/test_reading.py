@@ -52,7 +52,7 @@ def test_a_slide_that_failed_after_it_changed_says_so_and_keeps_its_facts(made: 
 
 
 def test_the_atlas_at_a_glance_is_json(made: MadeAtlas):
-    finish_run(made.atlas, made.run_id, "finished", RunTotals(slides_done=1))
+    finish_run(made.writer, made.run_id, "finished", RunTotals(slides_done=1))
     told = json.loads(json.dumps(describe(made.atlas)))
     assert told["slides"] == {"done": 1, "empty": 1, "failed": 1}
     assert told["tiles"] == 5
@@ -65,7 +65,7 @@ def test_the_atlas_at_a_glance_is_json(made: MadeAtlas):
 
 def test_the_model_is_named_as_in_the_newest_run_that_names_it(made: MadeAtlas):
     for settings in ({"model": "plain"}, {"model": "models/mine"}, {}):
-        start_run(made.atlas, "index", settings, CARD)
+        start_run(made.writer, "index", settings, CARD)
     assert model_source(made.atlas) == "models/mine"
 
 
@@ -77,11 +77,11 @@ def test_a_model_that_no_run_names_is_asked_for(made: MadeAtlas):
 def test_licences_that_any_run_allowed_are_told(made: MadeAtlas):
     assert allowed_licences(made.atlas) == ()
     for licences in (["cc-by-nc-4.0"], [], ["other", "cc-by-nc-4.0"]):
-        start_run(made.atlas, "index", {"allow_licences": licences}, CARD)
+        start_run(made.writer, "index", {"allow_licences": licences}, CARD)
     assert allowed_licences(made.atlas) == ("cc-by-nc-4.0", "other")
 
 
 def test_licences_allowed_for_a_model_that_the_atlas_does_not_hold_are_not_told(made: MadeAtlas):
     other = replace(CARD, weights_sha256="11")
-    start_run(made.atlas, "index", {"allow_licences": ["cc-by-nc-4.0"]}, other)
+    start_run(made.writer, "index", {"allow_licences": ["cc-by-nc-4.0"]}, other)
     assert allowed_licences(made.atlas) == ()

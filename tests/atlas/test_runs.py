@@ -29,14 +29,14 @@ def test_a_run_keeps_its_settings_and_model(made: MadeAtlas):
 
 @pytest.mark.parametrize("status", ["finished", "interrupted", "failed"])
 def test_a_run_ends_with_its_totals(made: MadeAtlas, status):
-    finish_run(made.atlas, made.run_id, status, RunTotals(slides_done=2, tiles=10, seconds=4.0))
+    finish_run(made.writer, made.run_id, status, RunTotals(slides_done=2, tiles=10, seconds=4.0))
     row = rows(made)[made.run_id]
     assert (row["status"], row["slides_done"], row["tiles"], row["seconds"]) == (status, 2, 10, 4.0)
     assert row["finished_at"] >= row["started_at"]
 
 
 def test_a_run_that_was_killed_is_seen_as_such(made: MadeAtlas):
-    second = start_run(made.atlas, "index", {}, CARD)
+    second = start_run(made.writer, "index", {}, CARD)
     assert {run: row["status"] for run, row in rows(made).items()} == {
         made.run_id: "interrupted",
         second: "running",
@@ -44,5 +44,5 @@ def test_a_run_that_was_killed_is_seen_as_such(made: MadeAtlas):
 
 
 def test_run_ids_sort_by_time(made: MadeAtlas):
-    ids = [made.run_id, *(start_run(made.atlas, "index", {}, CARD) for _ in range(3))]
+    ids = [made.run_id, *(start_run(made.writer, "index", {}, CARD) for _ in range(3))]
     assert ids == sorted(set(ids))

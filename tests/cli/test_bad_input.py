@@ -17,9 +17,11 @@ from typer.testing import CliRunner, Result
 from microtome import cli
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.runs import start_run
+from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.starter_card import STARTER_CARD
+from support.made_atlas import open_or_create
 from support.object_store import ObjectStore
 
 cli.load_apps()
@@ -115,7 +117,7 @@ def test_a_manifest_that_gives_two_slides_one_id(here: Path) -> None:
 def atlas(here: Path) -> str:
     """An atlas of the default grid and model, with a text column `site` and no slides."""
     columns = pa.schema([("site", pa.string())])
-    Atlas.open_or_create("atlas", GridSettings(), STARTER_CARD, columns)
+    open_or_create("atlas", GridSettings(), STARTER_CARD, columns)
     return "atlas"
 
 
@@ -190,8 +192,10 @@ def test_a_query_is_embedded_under_licences_allowed_now_or_for_indexing(
 ) -> None:
     Image.new("RGB", (64, 64)).save("crop.png")
     card = _write_other_model(here / "other", "CC-BY-NC-4.0")
-    atlas = Atlas.open_or_create("atlas", GridSettings(), card, pa.schema([]))
-    start_run(atlas, "index", {"model": "other", "allow_licences": allowed}, card)
+    settings = {"model": "other", "allow_licences": allowed}
+    with open_writer("atlas", "test") as writer:
+        Atlas.open_or_create(writer, GridSettings(), card, pa.schema([]))
+        start_run(writer, "index", settings, card)
 
     done = microtome("search", "crop.png", "--atlas", "atlas", "--json", *flags)
 
@@ -285,13 +289,21 @@ def test_a_bucket_of_slides_that_can_not_be_listed(s3: ObjectStore, here: Path) 
     assert "AWS_ACCESS_KEY_ID" in error["remedy"]
 
 
-@pytest.mark.parametrize("command", [["index", "one"], ["search", "0" * 32], ["slides"], ["info"]])
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        (["index", "one"], "atlas-write-failed"),
+        (["search", "0" * 32], "atlas"),
+        (["slides"], "atlas"),
+        (["info"], "atlas"),
+    ],
+)
 def test_an_atlas_in_a_bucket_that_is_not_there(
-    s3: ObjectStore, here: Path, command: list[str]
+    s3: ObjectStore, here: Path, command: list[str], cause: str
 ) -> None:
     error = error_of(microtome(*command, "--atlas", "s3://no-such-bucket/atlas", "--json"))
 
-    assert error["cause"] == "atlas"
+    assert error["cause"] == cause
     assert "s3://no-such-bucket/atlas" in error["message"]
     assert error["remedy"]
     assert "test-secret" not in json.dumps(error)

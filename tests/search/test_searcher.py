@@ -37,6 +37,7 @@ from support.coloured_atlas import (
     add_slide,
     make_atlas,
 )
+from support.made_atlas import open_or_create
 
 SIDE = GRID.tile_px
 BY_ID = {quilt.slide_id: quilt for quilt in QUILTS}
@@ -323,7 +324,7 @@ def test_settings_refuse_to_be_wrong(wrong):
 def test_a_crop_of_a_real_slide_finds_where_it_was_cut(real_data, tmp_path):
     file = real_data / "wsi" / "CMU-1-Small-Region.svs"
     encoder = MeanColour()
-    atlas = Atlas.open_or_create(str(tmp_path / "atlas"), GRID, encoder.card, COLUMNS)
+    atlas = open_or_create(str(tmp_path / "atlas"), GRID, encoder.card, COLUMNS)
     add_slide(atlas, encoder, Quilt("cmu", ()), file)
     place = Searcher(atlas).search(TileQuery(first_tile(atlas, "x > 600 AND y > 900"))).tile
     with open_slide(SlideRef("cmu", str(file)), MppSettings()) as reader:

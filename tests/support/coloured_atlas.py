@@ -24,6 +24,7 @@ from microtome.slides.slide import SlideReader, SlideRef
 from microtome.tiles.grid import TileGrid
 from microtome.tiles.reading import ReadPlan, read_tile
 from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
+from support.made_atlas import open_or_create
 
 GRID = GridSettings(mpp=0.5, tile_px=64, stride_px=64)
 COLUMNS = pa.schema([("organ", pa.string()), ("age", pa.int64())])
@@ -101,7 +102,7 @@ QUILTS = (
 def make_atlas(folder: Path, encoder: MeanColour, quilts: tuple[Quilt, ...] = QUILTS) -> Atlas:
     """Write the slides, and index every tile of them."""
     uri = str(folder / "atlas")
-    atlas = Atlas.open_or_create(uri, GRID, encoder.card, COLUMNS)
+    atlas = open_or_create(uri, GRID, encoder.card, COLUMNS)
     for quilt in quilts:
         add_slide(atlas, encoder, quilt, quilt.write(folder))
     return Atlas.open(uri)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +16,7 @@ from microtome.atlas.commit import Committer
 from microtome.atlas.fragments import FragmentWriter, TilesTarget
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.runs import start_run
+from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.slides.slide import Level, Slide, SlideRef
@@ -27,6 +31,26 @@ CARD = ModelCard(
     weights_sha256="00",
 )
 COLUMNS = pa.schema([("organ", pa.string()), ("age", pa.int64())])
+
+
+_WRITERS: dict[str, Callable[[], object]] = {}  # what releases each, by the atlas's URI
+
+
+def _release(uri: str) -> None:
+    if writer := _WRITERS.pop(uri, None):
+        writer()
+
+
+def open_or_create(
+    uri: str,
+    grid: GridSettings = GRID,
+    card: ModelCard = CARD,
+    columns: pa.Schema = COLUMNS,
+) -> Atlas:
+    """Make or open an atlas to write to it, as a job does that ends at once."""
+    _release(uri)
+    with open_writer(uri, "test") as writer:
+        return Atlas.open_or_create(writer, grid, card, columns)
 
 
 def content_id(text: str) -> str:
@@ -83,7 +107,10 @@ def vectors_of(content: str, count: int, dim: int = 8) -> np.ndarray:
 
 @dataclass
 class MadeAtlas:
-    """An atlas, one run on it, and a worker's and a committer's part of the job."""
+    """An atlas, one run on it, and a worker's and a committer's part of the job.
+
+    Its writer is released when another is made at the same place, or nobody needs it any more.
+    """
 
     uri: str
     card: ModelCard = CARD
@@ -91,8 +118,12 @@ class MadeAtlas:
     columns: pa.Schema = field(default_factory=lambda: COLUMNS)
 
     def __post_init__(self) -> None:
-        self.atlas = Atlas.open_or_create(self.uri, self.grid, self.card, self.columns)
-        self.run_id = start_run(self.atlas, "index", {"mpp": 0.5}, self.card)
+        _release(self.uri)
+        holding = ExitStack()
+        _WRITERS[self.uri] = weakref.finalize(self, holding.close)
+        self.writer = holding.enter_context(open_writer(self.uri, "test"))
+        self.atlas = Atlas.open_or_create(self.writer, self.grid, self.card, self.columns)
+        self.run_id = start_run(self.writer, "index", {"mpp": 0.5}, self.card)
 
     @property
     def target(self) -> TilesTarget:
@@ -100,7 +131,7 @@ class MadeAtlas:
 
     @property
     def committer(self) -> Committer:
-        return Committer(self.atlas, self.run_id, self.card.model_id)
+        return Committer(self.writer, self.atlas, self.run_id, self.card.model_id)
 
     def done(self, slide_id: str, content: str = "", tiles: int = 5, **ref: str) -> SlideOutcome:
         """A slide that a worker embedded; its content is its name unless said otherwise."""

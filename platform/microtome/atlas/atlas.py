@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import lance
 import pyarrow as pa
 
 from microtome.atlas import schema
-from microtome.atlas.storage import check_uri, location, storage_options, writing
-from microtome.atlas.tables import STORAGE_VERSION, lost_table, open_table, table_uri
+from microtome.atlas.storage import check_uri, location, storage_options
+from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.writer import Writer
 from microtome.config import GridSettings
 from microtome.errors import AtlasMismatch, AtlasNotFound, ModelMismatch
 from microtome.models.card import ModelCard
@@ -70,14 +72,14 @@ class Atlas:
 
     @classmethod
     def open_or_create(
-        cls, uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema
+        cls, writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Schema
     ) -> Self:
         """Open the atlas to write to it, or make it; adds manifest columns that are new, as nulls.
 
         A creation or addition that was interrupted half-way is finished.
 
         Args:
-            uri: folder or object-store URI.
+            writer: of the atlas, or of where it will be.
             grid: the grid its tiles have, or will have.
             card: the model whose vectors it holds, or will hold.
             columns: the manifest's columns beyond slide id, case id, uri and mpp.
@@ -86,22 +88,19 @@ class Atlas:
             AtlasMismatch: it has another grid, a column of another type, or a newer format.
             ModelMismatch: it holds another model's vectors, or the model is for another mpp.
             AtlasWriteFailed: the store refuses the write.
-            SettingError: the URI holds credentials.
         """
-        check_uri(uri)
         _check_mpp(card, grid)
         _check_names(columns)
-        tiles = open_table(uri, "tiles")
-        with writing(uri, "the tables"):
-            if tiles is None:
-                _create(uri, grid, card, columns)
-            else:
-                found = cls._described(uri, tiles.schema)
-                found._check_grid(grid)
-                found._check_model(card)
-                for table in ("slides", "tiles"):
-                    _add_columns(uri, table, columns)
-        return cls.open(uri)
+        tiles = open_table(writer.uri, "tiles")
+        if tiles is None:
+            _create(writer, grid, card, columns)
+        else:
+            found = cls._described(writer.uri, tiles.schema)
+            found._check_grid(grid)
+            found._check_model(card)
+            for table in ("slides", "tiles"):
+                writer.transact(table, partial(_add_columns, writer.uri, columns))
+        return cls.open(writer.uri)
 
     @classmethod
     def _described(cls, uri: str, tiles: pa.Schema) -> Self:
@@ -189,7 +188,7 @@ class Atlas:
         return connection.open_table(table)
 
 
-def _create(uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:
+def _create(writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:
     """Make the tables that are missing, `tiles` last."""
     facts: dict[bytes, Any] = {
         VERSION_KEY: str(schema.FORMAT_VERSION).encode(),
@@ -203,26 +202,17 @@ def _create(uri: str, grid: GridSettings, card: ModelCard, columns: pa.Schema) -
         "tiles": pa.schema([*schema.TILES, *manifest, schema.vector_field(card)]),
     }
     for table, columns_of_table in planned.items():
-        left = open_table(uri, table)
+        left = open_table(writer.uri, table)
         if left is not None and left.count_rows():
             raise AtlasMismatch(
-                f"the tables at {uri} hold rows, but there is no table of tiles",
+                f"the tables at {writer.uri} hold rows, but there is no table of tiles",
                 remedy="Restore the folder tiles.lance from a backup, or name a new atlas.",
             )
-        lance.write_dataset(
-            columns_of_table.with_metadata(facts).empty_table(),
-            table_uri(uri, table),
-            mode="create" if left is None else "overwrite",
-            storage_options=storage_options(uri),
-            data_storage_version=STORAGE_VERSION,
-            enable_stable_row_ids=True,  # indices then survive compaction
-        )
+        writer.create(table, columns_of_table.with_metadata(facts))
 
 
-def _add_columns(uri: str, table: str, columns: pa.Schema) -> None:
+def _add_columns(uri: str, columns: pa.Schema, dataset: lance.LanceDataset) -> None:
     """Add the columns that a table lacks, as nulls; no data is rewritten."""
-    dataset = open_table(uri, table)
-    assert dataset is not None  # noqa: S101  `tiles` is made last, so all of them are there
     present = dataset.schema
     for field in columns:
         if field.name in present.names and present.field(field.name).type != field.type:

@@ -30,7 +30,8 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
-from microtome.atlas.storage import storage_options, writing
+from microtome.atlas.schema import SLIDES
+from microtome.atlas.writer import Writer
 from microtome.errors import AtlasWriteFailed, DuplicateContent, DuplicateSlideId
 
 SETTLED = frozenset({"done", "empty"})
@@ -51,13 +52,14 @@ class Wave:
 
 
 class Committer:
-    """Commits the outcomes of one run, after `recover`; only one may write to an atlas at a time.
+    """Commits the outcomes of one run, after `recover`.
 
     Raises:
         AtlasError: a table can't be read.
     """
 
-    def __init__(self, atlas: Atlas, run_id: str, model_id: str) -> None:
+    def __init__(self, writer: Writer, atlas: Atlas, run_id: str, model_id: str) -> None:
+        self._writer = writer
         self._atlas = atlas
         self._run_id = run_id
         self._model_id = model_id
@@ -78,6 +80,7 @@ class Committer:
 
         Raises:
             AtlasWriteFailed: the store refused a write; the next run finishes or undoes the wave.
+            LeaseLost: another job took the atlas over; likewise.
         """
         wave = self._judge(outcomes)
         self._write_slides(wave)
@@ -116,31 +119,27 @@ class Committer:
     def _write_slides(self, wave: Wave) -> None:
         settled = [outcome for outcome in wave.outcomes if outcome.status in SETTLED]
         moved = [outcome.ref for outcome in wave.outcomes if outcome.status == "unchanged"]
-        with writing(self._atlas.uri, "slides"):
-            self._places |= {ref.slide_id: ref.uri for ref in moved}
-            if settled:
-                self._write_facts(settled)
-            if moved:
-                slides = self._atlas.slides
-                columns = pa.schema([slides.schema.field(n) for n in ("slide_id", "uri", "stamp")])
-                rows = [{name: getattr(ref, name) for name in columns.names} for ref in moved]
-                table = pa.Table.from_pylist(rows, schema=columns)
-                slides.merge_insert("slide_id").when_matched_update_all().execute(table)
+        self._places |= {ref.slide_id: ref.uri for ref in moved}
+        if settled:
+            self._write_facts(settled)
+        if moved:
+            columns = pa.schema([SLIDES.field(name) for name in ("slide_id", "uri", "stamp")])
+            rows = [{name: getattr(ref, name) for name in columns.names} for ref in moved]
+            table = pa.Table.from_pylist(rows, schema=columns)
+            self._writer.upsert("slides", table, insert=False)
 
     def _write_facts(self, outcomes: Sequence[SlideOutcome]) -> None:
-        slides = self._atlas.slides
         rows = [slide_row(outcome, self._run_id) for outcome in outcomes]
-        table = pa.Table.from_pylist(rows, schema=slides.schema)
+        table = pa.Table.from_pylist(rows, schema=self._atlas.slides.schema)
         contents = {outcome.ref.slide_id: outcome.content_id for outcome in outcomes}
         all_new = self._contents.keys().isdisjoint(contents)
         # Before the write, which may succeed and yet seem to fail.
         self._contents |= contents
         self._places |= {outcome.ref.slide_id: outcome.ref.uri for outcome in outcomes}
         if all_new:
-            slides.insert(table)
+            self._writer.append("slides", table)
         else:
-            upsert = slides.merge_insert("slide_id").when_matched_update_all()
-            upsert.when_not_matched_insert_all().execute(table)
+            self._writer.upsert("slides", table)
 
     def _write_tiles(self, wave: Wave) -> None:
         arriving, leaving = [], dict(wave.present)
@@ -152,15 +151,11 @@ class Committer:
             arriving += [lance.FragmentMetadata.from_json(text) for text in outcome.fragments]
         if not (arriving or leaving):
             return
-        with writing(self._atlas.uri, "tiles"):
-            tiles = self._atlas.tiles
-            lance.LanceDataset.commit(
-                tiles,
-                replacement(tiles, leaving, arriving),
-                read_version=tiles.version,
-                storage_options=storage_options(self._atlas.uri),
-                commit_message=f"run {self._run_id}",
-            )
+        self._writer.commit(
+            "tiles",
+            lambda tiles: replacement(tiles, leaving, arriving),
+            message=f"run {self._run_id}",
+        )
 
     def _holds(self, present: Presence, outcome: SlideOutcome) -> bool:
         same_bytes = present.is_of(outcome.content_id, self._atlas.grid.key)
@@ -171,7 +166,7 @@ class Committer:
         known = read_work_of(self._atlas, slide_ids & self._worked)
         self._worked |= slide_ids
         works = [self._work(o, known.get(o.ref.slide_id, ())) for o in wave.outcomes]
-        record(self._atlas, works, superseding=bool(known))
+        record(self._writer, works, superseding=bool(known))
 
     def _work(self, outcome: SlideOutcome, known: Sequence[Work]) -> Work:
         """The ledger's row; `known` are its rows for the same slide so far."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import WORK, work_id
 from microtome.atlas.sql import one_of, quoted
-from microtome.atlas.storage import writing
+from microtome.atlas.writer import Writer
 from microtome.slides.slide import SlideRef
 
 WorkStatus = Literal["done", "empty", "failed"]
@@ -68,10 +68,6 @@ class Ledger:
         """The slides to look at, in order: new ones, failed ones, and those with a new stamp."""
         return [ref for ref in refs if not self._is_current(ref)]
 
-    def finished(self, slide_id: str, content_id: str) -> bool:
-        """Whether these very bytes are done, or known to hold no tissue, under this slide id."""
-        return bool(content_id) and self.finished_content(slide_id) == content_id
-
     def finished_content(self, slide_id: str) -> str:
         """Content id that is done or empty under this slide id; empty where there is none.
 
@@ -101,11 +97,11 @@ def read_work_of(atlas: Atlas, slide_ids: Iterable[str]) -> Mapping[str, list[Wo
     return by_slide
 
 
-def record(atlas: Atlas, works: Sequence[Work], *, superseding: bool = True) -> None:
+def record(writer: Writer, works: Sequence[Work], *, superseding: bool = True) -> None:
     """Write rows and drop those they supersede, in one commit.
 
     Args:
-        atlas: whose ledger it is.
+        writer: of the atlas whose ledger it is.
         works: the rows, one per slide and model.
         superseding: False where the ledger is known to hold no row of these slides.
 
@@ -115,14 +111,10 @@ def record(atlas: Atlas, works: Sequence[Work], *, superseding: bool = True) -> 
     if not works:
         return
     rows = pa.Table.from_pylist([work.row() for work in works], schema=WORK)
-    with writing(atlas.uri, "the ledger"):
-        if not superseding:
-            atlas.work.insert(rows)
-            return
-        upsert = atlas.work.merge_insert("work_id").when_matched_update_all()
-        upsert.when_not_matched_insert_all().when_not_matched_by_source_delete(
-            " OR ".join(map(_superseded_by, works))
-        ).execute(rows)
+    if superseding:
+        writer.upsert("work", rows, delete_where=" OR ".join(map(_superseded_by, works)))
+    else:
+        writer.append("work", rows)
 
 
 def _superseded_by(work: Work) -> str:

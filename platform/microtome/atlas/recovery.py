@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import lance
-
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.presence import Presence, find_tiles, replacement
 from microtome.atlas.sql import one_of
-from microtome.atlas.storage import storage_options, writing
+from microtome.atlas.writer import Writer
 
 _FACTS = ["slide_id", "content_id", "uri", "stamp", "reader", "tiles", "run_id"]
 
@@ -38,8 +36,8 @@ class Recovered:
     withdrawn: tuple[str, ...] = ()
 
 
-def recover(atlas: Atlas) -> Recovered:
-    """Make the tables agree; to be called before the ledger is read, while nobody else writes.
+def recover(writer: Writer, atlas: Atlas) -> Recovered:
+    """Make the tables agree; to be called before the ledger is read.
 
     Raises:
         AtlasWriteFailed: the store refuses a write.
@@ -49,10 +47,10 @@ def recover(atlas: Atlas) -> Recovered:
         return Recovered()
     present = find_tiles(atlas, [row["slide_id"] for row in unsettled])
     whole = [row for row in unsettled if _is_whole(row, present.get(row["slide_id"]), atlas)]
-    _mend(atlas, whole)
+    _mend(writer, atlas, whole)
     mended = tuple(row["slide_id"] for row in whole)
     withdrawn = tuple(row["slide_id"] for row in unsettled if row["slide_id"] not in mended)
-    _withdraw(atlas, {slide_id: present.get(slide_id) for slide_id in withdrawn})
+    _withdraw(writer, {slide_id: present.get(slide_id) for slide_id in withdrawn})
     return Recovered(mended, withdrawn)
 
 
@@ -71,7 +69,7 @@ def _is_whole(row: dict[str, Any], present: Presence | None, atlas: Atlas) -> bo
     return same_bytes and present.tiles == row["tiles"]
 
 
-def _mend(atlas: Atlas, rows: list[dict[str, Any]]) -> None:
+def _mend(writer: Writer, atlas: Atlas, rows: list[dict[str, Any]]) -> None:
     """Write the ledger rows that are missing; what only the worker knew stays null."""
     if not rows:
         return
@@ -81,7 +79,7 @@ def _mend(atlas: Atlas, rows: list[dict[str, Any]]) -> None:
     model_of = dict(zip(*run_models.to_pydict().values(), strict=True))
     known = read_work_of(atlas, [row["slide_id"] for row in rows])
     record(
-        atlas,
+        writer,
         [
             Work(
                 slide_id=row["slide_id"],
@@ -102,19 +100,12 @@ def _mend(atlas: Atlas, rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _withdraw(atlas: Atlas, slides: dict[str, Presence | None]) -> None:
+def _withdraw(writer: Writer, slides: dict[str, Presence | None]) -> None:
     """Take slides out: the ledger's word first, the row that shows the need for it last."""
     if not slides:
         return
     leaving = {slide_id: present for slide_id, present in slides.items() if present}
-    with writing(atlas.uri, "the withdrawal of slides left half-way"):
-        atlas.work.delete(f"{one_of('slide_id', slides)} AND status <> 'failed'")
-        if leaving:
-            tiles = atlas.tiles
-            lance.LanceDataset.commit(
-                tiles,
-                replacement(tiles, leaving, []),
-                read_version=tiles.version,
-                storage_options=storage_options(atlas.uri),
-            )
-        atlas.slides.delete(one_of("slide_id", slides))
+    writer.delete("work", f"{one_of('slide_id', slides)} AND status <> 'failed'")
+    if leaving:
+        writer.commit("tiles", lambda tiles: replacement(tiles, leaving, []))
+    writer.delete("slides", one_of("slide_id", slides))

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import lance
 import pyarrow as pa
 
 from microtome import __version__
-from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import RUNS
 from microtome.atlas.sql import quoted
-from microtome.atlas.storage import writing
+from microtome.atlas.writer import Writer
 from microtome.models.card import ModelCard
 
 RunStatus = Literal["finished", "interrupted", "failed"]
@@ -46,11 +46,11 @@ class RunTotals:
     gpu_seconds: float = 0.0
 
 
-def start_run(atlas: Atlas, command: str, settings: Mapping[str, Any], card: ModelCard) -> str:
+def start_run(writer: Writer, command: str, settings: Mapping[str, Any], card: ModelCard) -> str:
     """Note that a run starts; runs that a killed process left `running` become `interrupted`.
 
     Args:
-        atlas: where it writes.
+        writer: of the atlas.
         command: `index`, ….
         settings: JSON values, without secrets.
         card: the model it uses.
@@ -74,15 +74,18 @@ def start_run(atlas: Atlas, command: str, settings: Mapping[str, Any], card: Mod
         "model_card": card.to_json(),
         **asdict(RunTotals()),
     }
-    with writing(atlas.uri, "the run"):
-        runs = atlas.runs
-        if runs.count_rows("status = 'running'"):
-            runs.update({"status": "'interrupted'"}, where="status = 'running'")
-        atlas.runs.insert(pa.Table.from_pylist([row], schema=RUNS))
+    writer.transact("runs", _close_killed_runs)
+    writer.append("runs", pa.Table.from_pylist([row], schema=RUNS))
     return run_id
 
 
-def finish_run(atlas: Atlas, run_id: str, status: RunStatus, totals: RunTotals) -> None:
+def _close_killed_runs(runs: lance.LanceDataset) -> None:
+    running = "status = 'running'"
+    if runs.count_rows(running):
+        runs.update({"status": "'interrupted'"}, where=running, conflict_retries=0)
+
+
+def finish_run(writer: Writer, run_id: str, status: RunStatus, totals: RunTotals) -> None:
     """Note how a run ended.
 
     Raises:
@@ -90,8 +93,11 @@ def finish_run(atlas: Atlas, run_id: str, status: RunStatus, totals: RunTotals) 
     """
     now = datetime.now(UTC)
     ended = {"status": status, "finished_at": now, **asdict(totals)}
-    with writing(atlas.uri, "the run"):
-        runs = atlas.runs
+
+    def end(runs: lance.LanceDataset) -> None:
         (row,) = runs.to_table(filter=f"run_id = {quoted(run_id)}").to_pylist()
         mended = pa.Table.from_pylist([row | ended], schema=RUNS)
-        runs.merge_insert("run_id").when_matched_update_all().execute(mended)
+        merge = runs.merge_insert("run_id").when_matched_update_all()
+        merge.conflict_retries(0).execute(mended)
+
+    writer.transact("runs", end)

@@ -16,12 +16,13 @@ from microtome.atlas.ledger import Ledger
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunStatus, RunTotals, finish_run, start_run
+from microtome.atlas.writer import Writer, open_writer
 from microtome.config import IndexSettings
 from microtome.engine.cluster import cluster, nodes
 from microtome.engine.progress import ProgressDisplay, Tally
 from microtome.engine.slide_work import SlideWork
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
-from microtome.errors import AtlasWriteFailed, WorkerLost
+from microtome.errors import AtlasError, WorkerLost
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import canonical_name, load_card
 from microtome.slides.slide import SlideRef
@@ -113,22 +114,53 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         EncoderOptions(precision=settings.precision, allow_licences=settings.allow_licences),
     )
     card = load_card(model.name, model.options)
-    atlas = Atlas.open_or_create(settings.atlas, settings.grid, card, selection.columns)
-    recover(atlas)
-    ledger = Ledger(atlas, card.model_id)
-    todo = ledger.pending(selection.refs)
-    summary = IndexSummary(settings.atlas, len(selection.refs), len(selection.refs) - len(todo))
-    if not todo:
-        return summary
+    with open_writer(settings.atlas, "index") as writer:
+        atlas = Atlas.open_or_create(writer, settings.grid, card, selection.columns)
+        recover(writer, atlas)
+        ledger = Ledger(atlas, card.model_id)
+        todo = ledger.pending(selection.refs)
+        summary = IndexSummary(settings.atlas, len(selection.refs), len(selection.refs) - len(todo))
+        if todo:
+            recorded = asdict(settings) | {"model": canonical_name(settings.model)}
+            summary.run_id = start_run(writer, "index", recorded, card)
+            with _written_down(writer, summary):
+                job = _Job(settings, writer, atlas, model, card.model_id)
+                job.run(todo, ledger, summary, started)
+    return summary
 
-    recorded = asdict(settings) | {"model": canonical_name(settings.model)}
-    summary.run_id = start_run(atlas, "index", recorded, card)
+
+@contextmanager
+def _written_down(writer: Writer, summary: IndexSummary) -> Iterator[None]:
+    """Note in `runs` how the run ended, however it does."""
     try:
+        yield
+    except BaseException as error:
+        status: RunStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        with suppress(AtlasError):  # on a full disk the first error says more
+            finish_run(writer, summary.run_id, status, _totals(summary))
+        raise
+    finish_run(writer, summary.run_id, "finished", _totals(summary))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run on the cluster."""
+
+    settings: IndexSettings
+    writer: Writer
+    atlas: Atlas
+    model: ModelChoice
+    model_id: str
+
+    def run(
+        self, todo: list[SlideRef], ledger: Ledger, summary: IndexSummary, started: float
+    ) -> None:
+        settings = self.settings
         with cluster():
             workers = Workers.for_cluster(nodes(), settings.workers, settings.cpus_per_worker)
             summary.gpus = workers.gpus * min(workers.count, len(todo))
             work = SlideWork(
-                target=TilesTarget.of(atlas, card.model_id, summary.run_id),
+                target=TilesTarget.of(self.atlas, self.model_id, summary.run_id),
                 grid=settings.grid,
                 mpp=settings.mpp,
                 reader=settings.reader,
@@ -137,20 +169,13 @@ def run_index(settings: IndexSettings) -> IndexSummary:
                 threads=workers.cpus,
                 finished={ref.slide_id: ledger.finished_content(ref.slide_id) for ref in todo},
             )
-            committer = Committer(atlas, summary.run_id, card.model_id)
+            committer = Committer(self.writer, self.atlas, summary.run_id, self.model_id)
             with counting(summary, started, len(todo)) as (tally, display):
-                outcomes = with_lost(embed_slides(todo, work, model, workers, tally), todo)
+                outcomes = with_lost(embed_slides(todo, work, self.model, workers, tally), todo)
                 for wave in waves(outcomes, settings.wave_slides, settings.wave_s):
                     for outcome in committer.commit(wave):
                         summary.add(outcome)
                         display.slide_finished()
-    except BaseException as error:
-        status: RunStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with suppress(AtlasWriteFailed):  # on a full disk the first error says more
-            finish_run(atlas, summary.run_id, status, _totals(summary))
-        raise
-    finish_run(atlas, summary.run_id, "finished", _totals(summary))
-    return summary
 
 
 @contextmanager
