@@ -2,6 +2,8 @@
 
     MicrotomeError
     ├─ SettingError            a flag, a file or a variable holds a value that can't be right
+    │  ├─ NotConfirmed         what can't be undone, or undoes much, wants --yes
+    │  └─ SlideUnknown         the atlas holds no such slide or case
     ├─ SourceError             a SOURCE or its manifest can't be read as asked
     │  ├─ SourceNotFound
     │  ├─ SourceUnreadable
@@ -18,6 +20,7 @@
     │  ├─ SlideTooCoarse       scanned at a lower resolution than the wanted one
     │  ├─ NotBrightfield       fluorescence, or no slide of stained tissue
     │  ├─ DuplicateContent     the same bytes are in the atlas under another name
+    │  ├─ SlideForgotten       it was forgotten, or its case was; it may not come back
     │  ├─ TileReadFailed       pixels could not be decoded at one place
     │  ├─ WorkerLost           the process died, more than once, while it read this slide
     │  └─ SlideUnexpected      a fault of the program that this slide brought to light
@@ -29,6 +32,7 @@
     ├─ AtlasError
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
+    │  ├─ AtlasVersionNotFound no such version, tag or time, or it is no longer kept
     │  ├─ AtlasBusy            another job writes to the atlas
     │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
     │     └─ LeaseLost         another job took the atlas over while this one was silent
@@ -80,6 +84,18 @@ class SettingError(MicrotomeError):
     """A setting is wrong; raised before any work starts."""
 
     cause = "setting"
+
+
+class NotConfirmed(SettingError):
+    """A command that can't be undone, or that undoes much, was not told to go ahead."""
+
+    cause = "not-confirmed"
+
+
+class SlideUnknown(SettingError):
+    """The atlas holds no such slide, or no slide of such a case."""
+
+    cause = "slide-unknown"
 
 
 class SourceError(MicrotomeError):
@@ -176,6 +192,12 @@ class DuplicateContent(SlideError):
     """The same bytes are already in the atlas under another slide id."""
 
     cause = "duplicate-content"
+
+
+class SlideForgotten(SlideError):
+    """The slide, its bytes or its case were forgotten; no ledger row may name it again."""
+
+    cause = "slide-forgotten"
 
 
 class TileReadFailed(SlideError):
@@ -308,6 +330,12 @@ class TrainingWriteFailed(TrainingError):
     """The disk is full, or the store refused a checkpoint; the ones before are whole."""
 
     cause = "training-write-failed"
+
+
+class AtlasVersionNotFound(AtlasError):
+    """No such version, tag or time; or the atlas doesn't keep it any more."""
+
+    cause = "atlas-version-not-found"
 
 
 class AtlasBusy(AtlasError):

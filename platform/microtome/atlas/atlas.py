@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 from microtome.atlas import schema
 from microtome.atlas.storage import check_uri, location, storage_options
 from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.versions import resolve
 from microtome.atlas.writer import Writer
 from microtome.config import GridSettings
 from microtome.errors import AtlasMismatch, AtlasNotFound, ModelMismatch
@@ -43,6 +44,7 @@ class Atlas:
         columns: the manifest columns, which `tiles` and `slides` both hold.
         models: card of each model that has a vector column, by model id.
         format_version: `schema.FORMAT_VERSION` of the program that made it.
+        pinned: version of each table, where it is the atlas as it once was: see `at`.
     """
 
     uri: str
@@ -50,6 +52,7 @@ class Atlas:
     columns: pa.Schema
     models: Mapping[str, ModelCard]
     format_version: int = schema.FORMAT_VERSION
+    pinned: Mapping[str, int] | None = None
 
     @classmethod
     def open(cls, uri: str) -> Self:
@@ -130,6 +133,22 @@ class Atlas:
             version,
         )
 
+    def at(self, when: str) -> Self:
+        """The atlas as it once was, for reading: each table stays at one version.
+
+        Args:
+            when: a run's id or how it begins, a version number of `tiles`, or a time; see
+                `versions.resolve`.
+
+        Raises:
+            AtlasVersionNotFound: there is no such state, or it held what was forgotten since.
+        """
+        pinned = resolve(self.uri, when)
+        then = open_table(self.uri, "tiles", pinned["tiles"])
+        if then is None:
+            raise lost_table(self.uri, "tiles")
+        return replace(self._described(self.uri, then.schema), pinned=pinned)
+
     def _check_grid(self, grid: GridSettings) -> None:
         if grid != self.grid:
             raise AtlasMismatch(
@@ -168,12 +187,12 @@ class Atlas:
         return self.dataset("runs")
 
     def dataset(self, table: str) -> lance.LanceDataset:
-        """The newest version of one table.
+        """The newest version of one table, or the pinned one.
 
         Raises:
             AtlasError: the table is missing or can't be read.
         """
-        found = open_table(self.uri, table)
+        found = open_table(self.uri, table, (self.pinned or {}).get(table))
         if found is None:
             raise lost_table(self.uri, table)
         return found
@@ -185,7 +204,10 @@ class Atlas:
         connection = lancedb.connect(
             location(self.uri), storage_options=storage_options(self.uri) or None
         )
-        return connection.open_table(table)
+        opened = connection.open_table(table)
+        if self.pinned is not None:
+            opened.checkout(self.pinned[table])
+        return opened
 
 
 def _create(writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:

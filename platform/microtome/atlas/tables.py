@@ -1,4 +1,4 @@
-"""Opening one table of an atlas: where it lies, and its newest version."""
+"""Opening one table of an atlas: where it lies, its newest version, or an older one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def table_uri(uri: str, table: str) -> str:
     return f"{location(uri)}/{table}.lance"
 
 
-def open_table(uri: str, table: str) -> lance.LanceDataset | None:
-    """The newest version of a table, or None where there is none.
+def open_table(uri: str, table: str, version: int | None = None) -> lance.LanceDataset | None:
+    """The newest version of a table, or the given one; None where there is none.
 
     Raises:
         AtlasError: something is there, or may be, that can't be read.
     """
     try:
-        return lance.dataset(table_uri(uri, table), storage_options=storage_options(uri))
+        return lance.dataset(table_uri(uri, table), version, storage_options=storage_options(uri))
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and "was not found" in str(error):
             return None
