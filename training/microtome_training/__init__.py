@@ -1,0 +1,1 @@
+"""Fit an embedding model to labelled tissue with Ray Train."""

@@ -1,0 +1,261 @@
+"""`microtome train`, read top-down: check, read the set, part it, fit on Ray Train, keep the best.
+
+Under --out lie the model (`card.json` and `weights.safetensors`, what `microtome index --model`
+takes) and `training/` with checkpoints, `log.csv`, TensorBoard's files and the recipe as it ran.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import yaml
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from microtome.config import check_whole
+from microtome.datasets.labelled import LabelledSet, load_dataset, split_by_group
+from microtome.engine.cluster import cluster, nodes
+from microtome.engine.stages import Workers
+from microtome.errors import ClusterFailed, MicrotomeError, SettingError, TrainingError
+from microtome.models.card import ModelCard
+from microtome_training.model import (
+    fitted_card,
+    fitted_embedder,
+    inherited_licence,
+    network_config,
+    resolved,
+)
+from microtome_training.progress import RunDisplay, RunLog
+from microtome_training.ray_feed import DATASET, training_dataset
+from microtome_training.reading import recipe_facts
+from microtome_training.recipe import Recipe
+from microtome_training.state import load_state
+from microtome_training.storage import RUN_FOLDER, Storage
+from microtome_training.worker import SCORE, Job, fit_worker
+
+RECIPE_FILE = "recipe.yaml"
+KEPT = 2  # the best and the newest; Ray keeps the newest in any case
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Where and on what a recipe runs.
+
+    Attributes:
+        out: folder or fsspec URI of the result.
+        workers: processes that train; 0 takes what the cluster has.
+        max_workers: with more than `workers`, Ray adds and takes away workers as nodes come and go;
+            batches stay the same, each change resumes from the last checkpoint.
+        cpus_per_worker: cores of each; 0 chooses.
+        max_failures: workers that may be lost before the run ends; -1 for any number.
+        resume: go on where an earlier run to `out` stands.
+    """
+
+    out: str
+    workers: int = 0
+    max_workers: int = 0
+    cpus_per_worker: int = 0
+    max_failures: int = 3
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise SettingError("out must name a folder for the model", remedy="Pass --out FOLDER.")
+        check_whole("workers", self.workers, least=0)
+        check_whole("max_workers", self.max_workers, least=0)
+        check_whole("cpus_per_worker", self.cpus_per_worker, least=0)
+        check_whole("max_failures", self.max_failures, least=-1)
+        if self.max_workers and not 0 < self.workers <= self.max_workers:
+            raise SettingError(
+                f"workers must lie between 1 and max_workers, not {self.workers} of "
+                f"{self.max_workers}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """What a run made.
+
+    Attributes:
+        out: where the model lies.
+        card: of the model.
+        metrics: of the epoch it was taken from.
+        notes: what the user should know of the images.
+    """
+
+    out: str
+    card: ModelCard
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As scripts read it."""
+        return {
+            "out": self.out,
+            "model_id": self.card.model_id,
+            "name": self.card.name,
+            "dim": self.card.dim,
+            "licence": self.card.licence,
+            "metrics": dict(self.metrics),
+            "notes": list(self.notes),
+        }
+
+
+def run_training(recipe: Recipe, settings: RunSettings) -> FitSummary:
+    """Fit a recipe's model and store the best.
+
+    Raises:
+        SettingError: the recipe, the set or a setting is wrong; nothing was started.
+        TrainingDiverged: the loss or its gradient became no finite number.
+        ImagesCorrupt: more images than allowed can't be read.
+        ResumeImpossible: what an earlier run kept is damaged, or of another model or set.
+        TrainingWriteFailed: a checkpoint or the model could not be written.
+        ClusterFailed: more workers were lost than allowed.
+    """
+    recipe = resolved(recipe)
+    network_config(recipe.model)
+    inherited_licence(recipe.model)
+    training, validation = read_sets(recipe)
+    storage = Storage(settings.out)
+    storage.check(resume=settings.resume)
+    with cluster(), tempfile.TemporaryDirectory(prefix="microtome-") as scratch:
+        workers = Workers.for_cluster(nodes(), settings.workers, settings.cpus_per_worker)
+        most = max(workers.count, settings.max_workers)
+        check_batch(recipe.fit.batch_size, range(workers.count, most + 1))
+        logs = Path(storage.run_path if storage.local else scratch)
+        (logs / RECIPE_FILE).write_text(yaml.safe_dump(recipe_facts(recipe), sort_keys=False))
+        job = Job(recipe, training, validation, workers.cpus, RunLog())
+        updates = recipe.fit.epochs * max(1, len(training) // recipe.fit.batch_size)
+        try:
+            with RunDisplay(job.log, logs, updates // recipe.fit.accumulate):
+                result = fit(job, workers, settings, storage)
+        finally:
+            storage.upload(logs)
+        metrics, card = keep_best(result, job, storage)
+    return FitSummary(settings.out, card, metrics, training.notes)
+
+
+def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
+    """The images to fit to, and those to judge by; no slide or patient in both.
+
+    Raises:
+        SettingError: no such set or split, or the loss can't use a class.
+        DatasetError: the set can't be read or parted.
+    """
+    data = recipe.data
+    if not data.dataset:
+        raise SettingError(
+            "the recipe names no images", remedy="Pass --data KIND:PATH, e.g. folder:PATH."
+        )
+    labelled = load_dataset(data.dataset)
+    training = labelled.split(data.train_split) if data.train_split else labelled
+    validation: LabelledSet | None = None
+    if data.validation_split:
+        validation = labelled.split(data.validation_split)
+        if not data.train_split:
+            raise SettingError("data.train_split must be named beside data.validation_split")
+    elif data.validation_fraction:
+        training, validation = split_by_group(training, data.validation_fraction, recipe.fit.seed)
+    return checked_classes(training, recipe), validation
+
+
+def checked_classes(training: LabelledSet, recipe: Recipe) -> LabelledSet:
+    """The set, with a note on classes of one image; refused where the loss needs two.
+
+    Raises:
+        SettingError: fewer than two classes; or triplets, and a class has a single image.
+    """
+    counts = [int((training.labels == label).sum()) for label in range(len(training.classes))]
+    if sum(count > 0 for count in counts) < 2:
+        raise SettingError(f"{training.name} has fewer than two classes to tell apart")
+    single = [name for name, n in zip(training.classes, counts, strict=True) if n == 1]
+    if not single:
+        return training
+    named = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
+    if recipe.objective.kind == "triplet":
+        raise SettingError(
+            f"{named}: one image to fit to, but triplets need two of each class",
+            remedy="Bring more images, leave the class out, or take an arcface recipe.",
+        )
+    return training.noted(f"{named}: one image to fit to, seen again and again in varied form")
+
+
+def check_batch(batch_size: int, counts: range) -> None:
+    """Raise `SettingError` unless each number of workers shares a batch out evenly."""
+    for workers in counts:
+        if batch_size % workers or batch_size // workers < 2:
+            raise SettingError(
+                f"fit.batch_size must be a multiple of the {workers} workers, and at least two "
+                f"each, not {batch_size}"
+            )
+
+
+def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> ray.train.Result:
+    """Run the workers to the end.
+
+    Raises:
+        As `run_training`.
+    """
+    elastic = (workers.count, settings.max_workers) if settings.max_workers else workers.count
+    resources = {"CPU": float(workers.cpus)} | ({"GPU": 1.0} if workers.gpus else {})
+    streamed = job.recipe.data.feeding == "ray-data"
+    seed = job.recipe.fit.seed
+    try:
+        trainer = TorchTrainer(
+            fit_worker,
+            train_loop_config=job,
+            scaling_config=ScalingConfig(
+                num_workers=elastic, use_gpu=bool(workers.gpus), resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=RUN_FOLDER,
+                storage_path=storage.path,
+                storage_filesystem=storage.filesystem,
+                failure_config=FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=CheckpointConfig(KEPT, checkpoint_score_attribute=SCORE),
+            ),
+            datasets={DATASET: training_dataset(job.training, job.view, seed)} if streamed else {},
+        )
+        result = trainer.fit()
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        raise job.log.failure() or ClusterFailed(
+            f"training could not go on: {_first_line(error)}",
+            remedy="What was kept stays; look at Ray's logs, then go on with --resume.",
+        ) from error
+    if isinstance(result.return_value, MicrotomeError):
+        raise result.return_value
+    return result
+
+
+def keep_best(
+    result: ray.train.Result, job: Job, storage: Storage
+) -> tuple[dict[str, float], ModelCard]:
+    """Store the best checkpoint's model under the output folder.
+
+    Returns:
+        The metrics of its epoch, and its card.
+    """
+    judged = [one for one in result.best_checkpoints or [] if one[1][SCORE] >= 0]
+    if not judged:
+        raise TrainingError("the run ended without a whole epoch; nothing can be kept")
+    checkpoint, metrics = max(judged, key=lambda one: one[1][SCORE])
+    with checkpoint.as_directory() as folder:
+        tensors = load_state(Path(folder)).tensors
+    recipe = job.recipe
+    embedder = fitted_embedder(recipe.model, tensors.get("average", tensors["model"]))
+    shown = {name: metrics[name] for name in ("R@1", "mAP@R", "loss") if name in metrics}
+    card = storage.save(embedder, fitted_card(recipe, embedder, job.training, shown))
+    return {name: float(value) for name, value in metrics.items() if name != SCORE}, card
+
+
+def _first_line(error: Exception) -> str:
+    """What an error of Ray's says, without its traces."""
+    failures = getattr(error, "worker_failures", {})
+    cause = next(iter(failures.values()), error)
+    lines = str(cause).strip().splitlines()
+    return lines[-1] if lines else type(cause).__name__

@@ -1,0 +1,292 @@
+"""What each worker does: build, take up what was kept, then epoch after epoch.
+
+    for each epoch:  batches → updates → validation → report, with a checkpoint
+
+Everything random is seeded by its place in the run, so an epoch that is replayed after a worker
+died gives the weights it would have given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint
+
+from microtome.datasets.labelled import LabelledSet
+from microtome.errors import MicrotomeError, TrainingDiverged
+from microtome_training.augmentation import View
+from microtome_training.features import (
+    CachedFeed,
+    CachePlan,
+    FeatureCache,
+    cache_folder,
+    fill_cache,
+)
+from microtome_training.feeding import Batch, Corruption, Feed, ImageReader, SampledFeed
+from microtome_training.fitting import Fitter
+from microtome_training.model import build_embedder, network_config
+from microtome_training.objective import Objective, build_objective
+from microtome_training.progress import Note, RunLog
+from microtome_training.ray_feed import DATASET, RayDataFeed
+from microtome_training.recipe import Recipe
+from microtome_training.sampler import Batches, Share
+from microtome_training.state import Place, check_identity, load_state, save_state, write_failed
+from microtome_training.validating import Validator
+
+LOG_S = 2.0
+SCORE = "score"
+"""What the best checkpoint is best by: R@1, or without validation how far the run is."""
+UNSCORED = -1.0
+"""Of a checkpoint within an epoch, which no validation has judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that a worker is told.
+
+    Attributes:
+        recipe: how to fit.
+        training: to these images.
+        validation: judged on those; None without any.
+        cpus: cores of each worker.
+        log: says how it goes.
+    """
+
+    recipe: Recipe
+    training: LabelledSet
+    validation: LabelledSet | None
+    cpus: int
+    log: RunLog
+
+    @property
+    def view(self) -> View:
+        """How images become inputs."""
+        recipe, mpp = self.recipe, self.training.mpp
+        scale = recipe.data.mpp / mpp if recipe.data.mpp and mpp else 1.0
+        return View(recipe.augmentation, recipe.model.input_px, scale)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to go on from another's state."""
+        digest = hashlib.sha256()
+        for column in ("uri", "label", "group"):
+            digest.update(repr(self.training.samples[column].to_pylist()).encode())
+        return {
+            "architecture": _plain(network_config(self.recipe.model).to_architecture()),
+            "loss": _plain(asdict(self.recipe.objective)),
+            "optimiser": self.recipe.optimiser.kind,
+            "classes": list(self.training.classes),
+            "training images": digest.hexdigest()[:16],
+        }
+
+
+def fit_worker(job: Job) -> MicrotomeError | None:
+    """Ray Train's entry point on every worker.
+
+    Returns:
+        Why the run can't go on, where all workers agree on it, so that Ray doesn't try again; None
+        where it ended well.
+    """
+    torch.set_num_threads(job.cpus)
+    if failure := job.log.failure():
+        return failure  # another worker said so before this one was restarted
+    try:
+        Run(job).go()
+    except TrainingDiverged as error:
+        return error
+    except MicrotomeError as error:
+        job.log.fail(error)
+        raise
+    return None
+
+
+class Run:
+    """One worker's run.
+
+    Args:
+        job: what to do.
+    """
+
+    def __init__(self, job: Job) -> None:
+        context = ray.train.get_context()
+        self.job = job
+        self.recipe = job.recipe
+        self.share = Share(context.get_world_rank(), context.get_world_size())
+        self.local = Share(context.get_local_rank(), context.get_local_world_size())
+        self.fitter = self._build()
+        self.corruption = Corruption(len(job.training), self.recipe.data.max_corrupt)
+        self._cache: FeatureCache | None = None
+        self.feed = self._make_feed()
+        self.validator = self._make_validator()
+        self.updates = max(1, self.feed.steps // self.recipe.fit.accumulate)
+
+    def go(self) -> None:
+        """Fit from where the last checkpoint stands to the last epoch.
+
+        Raises:
+            TrainingDiverged: on all workers alike.
+            MicrotomeError: of this worker alone, e.g. `ImagesCorrupt`, `TrainingWriteFailed`.
+        """
+        start = self._take_up()
+        for epoch in range(start.epoch, self.recipe.fit.epochs):
+            first = start.update if epoch == start.epoch else 0
+            metrics = self._epoch(epoch, first)
+            self.fitter.settle()
+            if self.validator is not None:
+                metrics |= self.validator.judge(self.fitter)
+            metrics[SCORE] = metrics.get("R@1", (epoch + 1) / self.recipe.fit.epochs)
+            self._note(epoch, self.updates, metrics)
+            self._report(Place(epoch + 1, 0), metrics)
+
+    def _build(self) -> Fitter:
+        # Not only the backbone's but all first weights depend on the seed alone.
+        torch.manual_seed(self.recipe.fit.seed)
+        classes = len(self.job.training.classes)
+        embedder = build_embedder(self.recipe.model)
+        objective: Any = build_objective(embedder, self.recipe.objective, classes)
+        objective = objective.to(memory_format=torch.channels_last)
+        parallel = ray.train.torch.prepare_model(objective.train())
+        return Fitter(unwrapped(parallel), parallel, self.recipe, self.share)
+
+    def _make_feed(self) -> Feed:
+        recipe, job = self.recipe, self.job
+        if recipe.data.feeding == "ray-data":
+            shard = ray.train.get_dataset_shard(DATASET)
+            size = recipe.fit.batch_size
+            return RayDataFeed(shard, len(job.training), size, self.share, self.corruption)
+        fit = recipe.fit
+        batches = Batches(job.training.labels, fit.batch_size, fit.per_class, fit.seed)
+        reader = ImageReader(job.training, self.corruption)
+        if fit.cache_features:
+            cache = self._filled("training", reader, fit.cache_views)
+            return CachedFeed(cache, reader.labels, batches, self.share)
+        return SampledFeed(reader, batches, self.share, job.view, recipe.data.threads)
+
+    def _make_validator(self) -> Validator | None:
+        if self.job.validation is None:
+            return None
+        allowed = self.recipe.data.max_corrupt
+        reader = ImageReader(self.job.validation, Corruption(len(self.job.validation), allowed))
+        caching = self.recipe.fit.cache_features
+        cache = self._filled("validation", reader, 1) if caching else None
+        return Validator(reader, self.job.view, self.share, cache)
+
+    def _filled(self, name: str, reader: ImageReader, views: int) -> FeatureCache:
+        """This machine's cache of a set, full."""
+        recipe = self.recipe
+        identity = {
+            "model": asdict(recipe.model),
+            "augmentation": asdict(recipe.augmentation),
+            "images": reader.labelled.samples["uri"].to_pylist(),
+            "views": views,
+        }
+        folder = cache_folder(name, identity)
+        plan = CachePlan(
+            folder, views, recipe.fit.cache_gb * 1e9, recipe.fit.batch_size, recipe.data.threads
+        )
+        cache = fill_cache(plan, reader, self.job.view, self.fitter, self.local)
+        if self.share.workers > 1:
+            torch.distributed.barrier()
+        return cache
+
+    def _take_up(self) -> Place:
+        """Restore the newest checkpoint, if there is one; returns where to go on."""
+        kept = ray.train.get_checkpoint()
+        if kept is None:
+            return Place()
+        with kept.as_directory() as folder:
+            state = load_state(Path(folder))
+        check_identity(state.identity, self.job.identity)
+        self.fitter.restore(state)
+        return state.place
+
+    def _epoch(self, epoch: int, first: int) -> dict[str, float]:
+        """Go through an epoch; returns its mean loss and how well it was fed."""
+        fit = self.recipe.fit
+        self.fitter.objective.train()
+        clock = Stopwatch()
+        batches = clock.timed(self.feed.epoch(epoch, first * fit.accumulate))
+        losses = []
+        logged = time.monotonic()
+        for update in range(first, self.updates):
+            group = list(islice(batches, fit.accumulate))
+            losses.append(self.fitter.update(group, Place(epoch, update), self.updates))
+            now = time.monotonic()
+            if self.share.rank == 0 and now - logged > LOG_S:
+                logged = now
+                self._note(epoch, update + 1, {"loss": float(losses[-1])})
+            due = fit.checkpoint_steps and (update + 1) % fit.checkpoint_steps == 0
+            if due and update + 1 < self.updates:
+                self._report(Place(epoch, update + 1), {SCORE: UNSCORED})
+        seconds = clock.elapsed_s
+        images = (self.updates - first) * fit.accumulate * fit.batch_size
+        return {
+            "loss": float(torch.stack(losses).mean()),
+            "images_per_s": images / seconds,
+            "stall_share": clock.waited_s / seconds,
+            "corrupt_images": float(len(self.corruption.messages)),
+        }
+
+    def _note(self, epoch: int, update: int, metrics: dict[str, float]) -> None:
+        if self.share.rank == 0:
+            self.job.log.add(Note(epoch + 1, epoch * self.updates + update, metrics))
+
+    def _report(self, place: Place, metrics: dict[str, float]) -> None:
+        """Tell Ray, with a checkpoint of the first worker's; all workers wait for each other."""
+        metrics = metrics | {"epoch": float(place.epoch), "update": float(place.update)}
+        state = self.fitter.state(place, self.job.identity)
+        if self.share.rank != 0:
+            ray.train.report(metrics)
+            return
+        try:
+            with tempfile.TemporaryDirectory(prefix="microtome-") as folder:
+                save_state(Path(folder), state)
+                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+        except OSError as error:
+            raise write_failed(error) from error
+
+
+class Stopwatch:
+    """How long an epoch took, and how much of that its steps waited for batches."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.waited_s = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return max(1e-9, time.perf_counter() - self._start)
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each comes is counted as waiting."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+
+def unwrapped(module: Any) -> Objective:
+    """The objective within DDP, or as it is."""
+    objective: Objective = getattr(module, "module", module)
+    return objective
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back: tuples are lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
