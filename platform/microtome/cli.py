@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from microtome import __version__, cli_models
+from microtome import __version__, cli_data, cli_models
 from microtome.console import (
     AtlasOption,
     ConfigOption,
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_models.app)
+app.add_typer(cli_data.app)
 
 SEARCH_EPILOG = """
 Examples:

@@ -101,7 +101,7 @@ def as_rgb(values: NDArray[Any]) -> Pixels:
     if values.ndim != 3 or values.shape[2] != 3:
         raise ValueError(f"shape {values.shape}")
     if values.dtype == np.uint8:
-        return values
+        return np.asarray(values, np.uint8)
     if not (values.min() >= 0 and values.max() <= 255):  # NaN fails too
         raise ValueError("values outside 0–255")
-    return np.rint(values).astype(np.uint8)
+    return np.asarray(np.rint(values), np.uint8)

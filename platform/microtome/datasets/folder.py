@@ -46,7 +46,7 @@ def read_folder(path: str) -> LabelledSet:
         raise DatasetInvalid(f"no labelled image lies at {path}", remedy=_LAYOUT)
     classes = sorted({row["label"] for row in rows})
     numbers = {name: number for number, name in enumerate(classes)}
-    columns = {
+    columns: dict[str, list[Any]] = {
         "uri": [files[row["path"]] for row in rows],
         "label": [numbers[row["label"]] for row in rows],
         "group": [row["group"] for row in rows],

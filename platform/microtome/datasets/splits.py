@@ -86,7 +86,7 @@ def _by_group(
         )
     counts = np.zeros((len(encoded.dictionary), len(labelled.classes)))
     np.add.at(counts, (members, labelled.labels), 1)
-    return _deal(counts, fraction, random)[members]
+    return np.asarray(_deal(counts, fraction, random)[members])
 
 
 def _deal(
