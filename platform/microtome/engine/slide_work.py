@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from microtome.atlas.fragments import FragmentWriter, TilesTarget
 from microtome.atlas.outcome import SlideOutcome
@@ -24,6 +25,18 @@ log = logging.getLogger(__name__)
 
 OnTiles = Callable[[int, int], None]
 """Called with (tiles newly planned, tiles newly embedded)."""
+
+
+class Work(Protocol):
+    """What an actor does with each slide it is given."""
+
+    def run(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
+        """Turn one slide into an outcome; one that can't be read is an outcome too.
+
+        Raises:
+            MicrotomeError: what isn't this slide's fault, e.g. `AtlasWriteFailed` on a full disk.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +70,22 @@ class SlideWork:
         Raises:
             MicrotomeError: what isn't this slide's fault, e.g. `AtlasWriteFailed` on a full disk.
         """
-        started = time.monotonic()
-        outcome = self._attempt(ref, encoder, on_tiles)
-        return replace(outcome, seconds=time.monotonic() - started)
+        return attempted(ref, lambda: self._attempt(ref, encoder, on_tiles))
 
     def _attempt(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
-        try:
-            outcome = self._read(ref, self.reader, encoder, on_tiles)
-            if outcome.cause == TileReadFailed.cause and self.reader == "auto" and outcome.slide:
-                other: ReaderChoice = "tiff" if outcome.slide.reader == "openslide" else "openslide"
-                again = self._read(ref, other, encoder, on_tiles)
-                outcome = outcome if again.status == "failed" else again  # the first says more
-            return outcome
-        except MicrotomeError:
-            raise
-        except Exception as error:
-            log.exception("an error nobody foresaw on %s", ref.slide_id)
-            unexpected = SlideUnexpected(
-                f"{ref.slide_id} brought up a {type(error).__name__} that nobody foresaw",
-                remedy="Please report it with the trace in the worker's log.",
-            )
-            return _failure(ref, unexpected)
+        outcome = self._read(ref, self.reader, encoder, on_tiles)
+        if outcome.cause == TileReadFailed.cause and self.reader == "auto" and outcome.slide:
+            other: ReaderChoice = "tiff" if outcome.slide.reader == "openslide" else "openslide"
+            again = self._read(ref, other, encoder, on_tiles)
+            outcome = outcome if again.status == "failed" else again  # the first says more
+        return outcome
 
     def _read(
         self, ref: SlideRef, choice: ReaderChoice, encoder: Encoder, on_tiles: OnTiles
     ) -> SlideOutcome:
-        try:
-            with open_slide(ref, self.mpp, choice) as reader:
-                try:
-                    return self._embed(ref, reader, encoder, on_tiles)
-                except SlideError as error:
-                    return _failure(ref, error, reader)
-        except SlideError as error:
-            return _failure(ref, error)
+        return with_reader(
+            ref, self.mpp, choice, lambda reader: self._embed(ref, reader, encoder, on_tiles)
+        )
 
     def _embed(
         self, ref: SlideRef, reader: SlideReader, encoder: Encoder, on_tiles: OnTiles
@@ -116,6 +112,40 @@ class SlideWork:
             thumbnail=picture,
             bytes_read=reader.bytes_read,
         )
+
+
+def attempted(ref: SlideRef, attempt: Callable[[], SlideOutcome]) -> SlideOutcome:
+    """The outcome of an attempt, with its time; an error nobody foresaw is an outcome too."""
+    started = time.monotonic()
+    try:
+        outcome = attempt()
+    except MicrotomeError:
+        raise
+    except Exception as error:
+        log.exception("an error nobody foresaw on %s", ref.slide_id)
+        unexpected = SlideUnexpected(
+            f"{ref.slide_id} brought up a {type(error).__name__} that nobody foresaw",
+            remedy="Please report it with the trace in the worker's log.",
+        )
+        outcome = _failure(ref, unexpected)
+    return replace(outcome, seconds=time.monotonic() - started)
+
+
+def with_reader(
+    ref: SlideRef,
+    mpp: MppSettings,
+    choice: ReaderChoice,
+    use: Callable[[SlideReader], SlideOutcome],
+) -> SlideOutcome:
+    """What comes of an open slide; an error that is the slide's own is an outcome too."""
+    try:
+        with open_slide(ref, mpp, choice) as reader:
+            try:
+                return use(reader)
+            except SlideError as error:
+                return _failure(ref, error, reader)
+    except SlideError as error:
+        return _failure(ref, error)
 
 
 def _failure(ref: SlideRef, error: SlideError, reader: SlideReader | None = None) -> SlideOutcome:

@@ -29,7 +29,7 @@ from ray.util.annotations import RayDeprecationWarning
 from microtome.atlas.outcome import SlideOutcome
 from microtome.engine.cluster import Node
 from microtome.engine.progress import Tally
-from microtome.engine.slide_work import SlideWork
+from microtome.engine.slide_work import Work
 from microtome.errors import ClusterFailed, MicrotomeError, SettingError
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_encoder
@@ -87,7 +87,7 @@ class ModelChoice:
 class SlideActor:
     """The model, and the slides it is given one after another."""
 
-    def __init__(self, work: SlideWork, model: ModelChoice, tally: Tally) -> None:
+    def __init__(self, work: Work, model: ModelChoice, tally: Tally) -> None:
         self._work = work
         self._encoder = load_encoder(model.name, model.options)
         self._tally = tally
@@ -105,7 +105,7 @@ class SlideActor:
 
 
 def embed_slides(
-    refs: Sequence[SlideRef], work: SlideWork, model: ModelChoice, workers: Workers, tally: Tally
+    refs: Sequence[SlideRef], work: Work, model: ModelChoice, workers: Workers, tally: Tally
 ) -> Iterator[SlideOutcome]:
     """Embed slides on the cluster; outcomes come as they are finished, in no fixed order.
 
@@ -120,7 +120,7 @@ def embed_slides(
 
 
 def _embed(
-    refs: Sequence[SlideRef], work: SlideWork, model: ModelChoice, workers: Workers, tally: Tally
+    refs: Sequence[SlideRef], work: Work, model: ModelChoice, workers: Workers, tally: Tally
 ) -> Iterator[SlideOutcome]:
     context = DataContext.get_current()
     context.enable_progress_bars = False

@@ -1,6 +1,7 @@
 """From an open slide to batches of tiles: plan once, then cut.
 
 - `plan_tiles` finds the tissue and keeps the grid's tiles that hold enough of it;
+- `places_again` reads tiles that were chosen before;
 - `cut_tiles` decodes them in threads, a little ahead of whoever embeds them.
 """
 
@@ -36,8 +37,8 @@ the reader's cache, where a whole row of a wide slide would have pushed them out
 
 
 @dataclass(frozen=True, slots=True)
-class TilePlan:
-    """The tiles of one slide that are worth reading.
+class TilePlaces:
+    """Tiles of one slide that are to be read.
 
     Attributes:
         corners: (N, 2) int64, x and y of the upper left corners in level-0 pixels, in the
@@ -45,14 +46,12 @@ class TilePlan:
         tissue: (N,) float32 in [0, 1], the fraction of each tile that is tissue.
         size_px: side of a tile in level-0 pixels.
         read: how their pixels are read.
-        mask: the tissue they were chosen by.
     """
 
     corners: NDArray[np.int64]
     tissue: NDArray[np.float32]
     size_px: int
     read: ReadPlan
-    mask: TissueMask
 
     def __post_init__(self) -> None:
         if self.corners.shape != (len(self.tissue), 2):
@@ -60,6 +59,17 @@ class TilePlan:
 
     def __len__(self) -> int:
         return len(self.tissue)
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan(TilePlaces):
+    """The tiles of one slide that are worth reading.
+
+    Attributes:
+        mask: the tissue they were chosen by.
+    """
+
+    mask: TissueMask
 
 
 def plan_tiles(reader: SlideReader, grid: GridSettings, min_tissue: float = MIN_TISSUE) -> TilePlan:
@@ -75,19 +85,43 @@ def plan_tiles(reader: SlideReader, grid: GridSettings, min_tissue: float = MIN_
     read = ReadPlan.of(reader.slide, grid)
     tiles = TileGrid.of(reader.slide, grid)
     mask = find_tissue(reader)
-    corners = _block_by_block(tiles.corners(), tiles.size_px * BLOCK_TILES)
+    corners = tiles.corners()
+    corners = corners[_reading_order(corners, tiles.size_px * BLOCK_TILES)]
     tissue = mask.fraction(corners, tiles.size_px)
     enough = tissue >= min_tissue
     return TilePlan(corners[enough], tissue[enough], tiles.size_px, read, mask)
 
 
-def _block_by_block(corners: NDArray[np.int64], block_px: int) -> NDArray[np.int64]:
+def places_again(
+    reader: SlideReader,
+    grid: GridSettings,
+    corners: NDArray[np.int64],
+    tissue: NDArray[np.float32],
+) -> TilePlaces:
+    """Tiles that `plan_tiles` chose before, in its order, so that their pixels are the same.
+
+    Args:
+        reader: the slide, opened as it was then.
+        grid: as it was then.
+        corners: (N, 2) int64, x and y in level-0 pixels, in any order.
+        tissue: (N,) float32, of those tiles.
+
+    Raises:
+        SlideTooCoarse: the slide's resolution is lower than the grid's.
+    """
+    read, size_px = ReadPlan.of(reader.slide, grid), TileGrid.of(reader.slide, grid).size_px
+    order = _reading_order(corners, size_px * BLOCK_TILES)
+    return TilePlaces(corners[order], tissue[order], size_px, read)
+
+
+def _reading_order(corners: NDArray[np.int64], block_px: int) -> NDArray[np.int64]:
     x, y = corners[:, 0], corners[:, 1]
-    return corners[np.lexsort((x, y, x // block_px, y // block_px))]
+    order: NDArray[np.int64] = np.lexsort((x, y, x // block_px, y // block_px))
+    return order
 
 
 def cut_tiles(
-    reader: SlideReader, plan: TilePlan, *, batch_size: int, threads: int
+    reader: SlideReader, plan: TilePlaces, *, batch_size: int, threads: int
 ) -> Generator[TileBatch, None, None]:
     """Decode the planned tiles, in their order, `batch_size` at a time.
 
@@ -105,7 +139,7 @@ def cut_tiles(
 
 
 def _cut(
-    reader: SlideReader, plan: TilePlan, batch_size: int, threads: int
+    reader: SlideReader, plan: TilePlaces, batch_size: int, threads: int
 ) -> Generator[TileBatch, None, None]:
     side_px = plan.read.read_px
     plan.read.scale.announce(
@@ -127,7 +161,7 @@ def _cut(
 
 
 def _begin(
-    pool: ThreadPoolExecutor, reader: SlideReader, plan: TilePlan, part: slice
+    pool: ThreadPoolExecutor, reader: SlideReader, plan: TilePlaces, part: slice
 ) -> tuple[TileBatch, list[Future[None]]]:
     """Start decoding one batch: its arrays hold what they should once every future is done."""
     corners, side_px = plan.corners[part], plan.read.tile_px
