@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from microtome.errors import CheckpointInvalid
+from microtome.errors import CheckpointInvalid, ModelError
 from microtome.models.backbone import WeightSource
 from microtome.models.card import ModelCard, Preprocessing
+from microtome.models.cgd import CGD, CgdConfig
 from microtome.models.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from microtome.models.lgffem import LGFFEM, LgffemConfig
 
@@ -111,3 +112,31 @@ def test_card_that_is_no_card(folder, text):
     (folder / "card.json").write_text(text)
     with pytest.raises(CheckpointInvalid):
         load_checkpoint(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"the model folder .*file can't be written"):
+        save_checkpoint(tmp_path / "file", LGFFEM(CONFIG, WeightSource("random")), CARD)
+
+
+def test_a_full_disk_leaves_the_old_model(folder, monkeypatch):
+    def full(weights, path):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    before = load_checkpoint(folder)[0]
+    monkeypatch.setattr("microtome.models.checkpoint.save_file", full)
+    with pytest.raises(ModelError, match="No space left on device"):
+        save_checkpoint(folder, LGFFEM(CONFIG, WeightSource("random", seed=9)), CARD)
+    assert load_checkpoint(folder)[0] == before
+    assert {path.name for path in folder.iterdir()} == {"card.json", "weights.safetensors"}
+
+
+def test_a_saved_cgd_loads(tmp_path):
+    config = CgdConfig("test_resnet", dim=8)
+    module = CGD(config, WeightSource("random")).eval()
+    card = replace(CARD, architecture=config.to_architecture(), dim=config.dim)
+    save_checkpoint(tmp_path, module, card)
+    tile = torch.randn(1, 3, 64, 64)
+    assert torch.equal(load_checkpoint(tmp_path)[1](tile), module(tile))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from microtome.models.neck import Fusion, FusionLayer, Gate, GlobalResponseNorm, Neck
+from microtome.models.neck import PUBLISHED, Fusion, FusionLayer, Gate, GlobalResponseNorm, Neck
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -75,3 +75,22 @@ def test_drop_path_skips_gates_in_training_only():
     torch.manual_seed(0)
     assert not torch.equal(layer.train()(maps)[0], layer(maps)[0])
     torch.testing.assert_close(layer.eval()(maps)[0], layer(maps)[0])
+
+
+def test_the_published_response_is_always_one():
+    norm = GlobalResponseNorm(2, PUBLISHED)
+    torch.nn.init.ones_(norm.gamma)
+    x = torch.randn(3, 2, 5, 5)
+    torch.testing.assert_close(norm(x), 2 * x)
+
+
+def test_the_published_fusion_may_divide_by_nothing():
+    fusion = Fusion(3, PUBLISHED)
+    fusion.weights.data = torch.tensor([1.0, -1.0, -1e-4])
+    assert not torch.isfinite(fusion(*torch.randn(3, 1, 4, 2, 2))).all()
+
+
+def test_a_published_gate_may_amplify():
+    gate = Gate(drop_path=0.0, rules=PUBLISHED)
+    gate.alpha.data.fill_(3.0)
+    assert gate.mix(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)).item() == pytest.approx(2.0)

@@ -129,7 +129,9 @@ class RunsWhenOpened:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda x, path: path.write_bytes(pickle.dumps(x, protocol=2))]
+)
 def test_nothing_in_a_pickle_runs(tmp_path, save):
     save({"model_neck_state_dict": RunsWhenOpened(tmp_path / "ran")}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointInvalid, match="more than tensors and plain values"):
