@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -29,7 +30,12 @@ class Passed(BaseHTTPRequestHandler):
         if not self.server.fault(self):
             self.forward()
 
-    do_HEAD = do_GET  # noqa: N815 (the server's own names)
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (the server's own names)
+
+    @property
+    def is_write(self) -> bool:
+        """Whether an object is written or deleted."""
+        return self.command in {"PUT", "POST", "DELETE"}
 
     @property
     def is_content(self) -> bool:
@@ -41,8 +47,9 @@ class Passed(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
+        self.close_connection = True  # what was sent to us lies unread in the line
         return True
 
     def hang_up(self) -> bool:
@@ -51,16 +58,31 @@ class Passed(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
         return True
 
+    def lose_answer(self) -> bool:
+        """Hand the request on, and cut the line instead of answering: it was done, who knows."""
+        with self._answer() as answer:
+            answer.read()
+        return self.hang_up()
+
+    def _answer(self) -> Any:
+        """What the store says; an answer of 4xx or 5xx is one, too."""
+        headers = {"Content-Type": "binary/octet-stream", **self.headers}  # else urllib has its own
+        headers.pop("Host", None)
+        sent = int(self.headers.get("Content-Length") or 0)
+        request = urllib.request.Request(
+            self.server.upstream + self.path,
+            self.rfile.read(sent) if sent else None,
+            headers,
+            method=self.command,
+        )
+        try:
+            return urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            return error
+
     def forward(self, *, share: float = 1.0) -> bool:
         """Hand the request on; of the answer only a `share` arrives before the line is cut."""
-        headers = {name: value for name, value in self.headers.items() if name != "Host"}
-        url = self.server.upstream + self.path
-        request = urllib.request.Request(url, headers=headers, method=self.command)
-        try:
-            answer = urllib.request.urlopen(request)
-        except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
+        with self._answer() as answer:
             body = answer.read()
             self.send_response(answer.status)
             for name, value in answer.headers.items():

@@ -36,14 +36,18 @@ _REASONS = {
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (
         "the store refused the credentials"
     ),
-    r"[Cc]onnection refused|error sending request|dns error": "the store can't be reached",
+    r"[Cc]onnection refused|error sending request|dns error|status code: 5\d\d": (
+        "the store can't be reached"
+    ),
     r"[Cc]ommit conflict|preempted": "another writer changed the atlas at the same moment",
 }
-_PASSING = (
-    r"error sending request|[Tt]imed? ?out|[Cc]onnection (reset|closed|refused)"
-    r"|[Ii]ncomplete ?[Mm]essage|SlowDown|status 5\d\d|HTTP status server error"
-    r"|preempted|[Cc]ommit conflict|[Ii]ncompatible transaction|Too many concurrent writers"
-    r"|already exists"
+_PASSING = "|".join(
+    [
+        r"error sending request|[Tt]imed? ?out|[Cc]onnection (reset|closed|refused)|SlowDown",
+        r"status code: 5\d\d|Commit result .* is unknown",
+        r"[Cc]ommit conflict|preempted|[Ii]ncompatible transaction|Too many concurrent writers",
+        r"already exists",  # a table whose creation was not answered
+    ]
 )
 
 
