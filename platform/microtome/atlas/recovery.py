@@ -1,5 +1,7 @@
 """What a run does first: finish, or undo, what a killed run left between two commits.
 
+What was being forgotten is forgotten, and a rollback under way goes to its end. Then waves:
+
 The committer writes `slides`, then `tiles`, then `work` (see `commit`). So a row in `slides` that
 no row of the ledger settles belongs to a wave that was cut short, and its tiles tell how far:
 
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from microtome.atlas import forgetting, rollback
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.presence import Presence, find_tiles, replacement
@@ -42,6 +45,8 @@ def recover(writer: Writer, atlas: Atlas) -> Recovered:
     Raises:
         AtlasWriteFailed: the store refuses a write.
     """
+    forgetting.finish(writer)
+    rollback.finish(writer)
     unsettled = _unsettled(atlas)
     if not unsettled:
         return Recovered()

@@ -15,6 +15,7 @@ import pyarrow as pa
 from microtome import __version__
 from microtome.atlas.schema import RUNS
 from microtome.atlas.sql import quoted
+from microtome.atlas.versions import finish_tags, tag_run
 from microtome.atlas.writer import Writer
 from microtome.models.card import ModelCard
 
@@ -46,14 +47,16 @@ class RunTotals:
     gpu_seconds: float = 0.0
 
 
-def start_run(writer: Writer, command: str, settings: Mapping[str, Any], card: ModelCard) -> str:
+def start_run(
+    writer: Writer, command: str, settings: Mapping[str, Any], card: ModelCard | None = None
+) -> str:
     """Note that a run starts; runs that a killed process left `running` become `interrupted`.
 
     Args:
         writer: of the atlas.
         command: `index`, ….
         settings: JSON values, without secrets.
-        card: the model it uses.
+        card: the model it uses, if any.
 
     Returns:
         The run's id; ids sort by time.
@@ -69,11 +72,12 @@ def start_run(writer: Writer, command: str, settings: Mapping[str, Any], card: M
         "status": "running",
         "started_at": started,
         "microtome_version": __version__,
-        "model_id": card.model_id,
+        "model_id": card.model_id if card else "",
         "settings": json.dumps(dict(settings), sort_keys=True, default=str),
-        "model_card": card.to_json(),
+        "model_card": card.to_json() if card else "",
         **asdict(RunTotals()),
     }
+    finish_tags(writer)  # what a killed run left is a state as well: that before this run
     writer.transact("runs", _close_killed_runs)
     writer.append("runs", pa.Table.from_pylist([row], schema=RUNS))
     return run_id
@@ -86,7 +90,7 @@ def _close_killed_runs(runs: lance.LanceDataset) -> None:
 
 
 def finish_run(writer: Writer, run_id: str, status: RunStatus, totals: RunTotals) -> None:
-    """Note how a run ended.
+    """Note how a run ended, and tag the atlas as it is now with the run's id.
 
     Raises:
         AtlasWriteFailed: the store refuses the write.
@@ -101,3 +105,4 @@ def finish_run(writer: Writer, run_id: str, status: RunStatus, totals: RunTotals
         merge.conflict_retries(0).execute(mended)
 
     writer.transact("runs", end)
+    tag_run(writer, run_id)

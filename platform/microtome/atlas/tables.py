@@ -33,6 +33,18 @@ def open_table(uri: str, table: str, version: int | None = None) -> lance.LanceD
         ) from error
 
 
+def newest_table(uri: str, table: str) -> lance.LanceDataset:
+    """The newest version of a table that must be there.
+
+    Raises:
+        AtlasError: it is missing, or can't be read.
+    """
+    dataset = open_table(uri, table)
+    if dataset is None:
+        raise lost_table(uri, table)
+    return dataset
+
+
 def lost_table(uri: str, table: str) -> AtlasError:
     """What to say of an atlas one of whose tables is missing."""
     return AtlasError(

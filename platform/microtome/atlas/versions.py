@@ -22,7 +22,7 @@ import lance
 
 from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.schema import TABLES
-from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.tables import newest_table, open_table
 from microtome.atlas.writer import Writer
 from microtome.errors import AtlasVersionNotFound
 
@@ -61,11 +61,12 @@ def finish_tags(writer: Writer) -> None:
     Raises:
         AtlasWriteFailed: the store refuses.
     """
-    tagged = {table: _newest(writer.uri, table).tags.list() for table in TABLES}
+    tagged = _tags(writer.uri)
     every = set().union(*tagged.values())
     halves = {run_id for run_id in every if any(run_id not in tagged[table] for table in TABLES)}
     last = max(
-        _newest(writer.uri, "runs").to_table(columns=["run_id"])["run_id"].to_pylist(), default=None
+        newest_table(writer.uri, "runs").to_table(columns=["run_id"])["run_id"].to_pylist(),
+        default=None,
     )
     drop_tags(writer, halves - {last})
     if last is not None and (last in halves or last not in every):
@@ -84,13 +85,18 @@ def drop_tags(writer: Writer, run_ids: Iterable[str]) -> None:
             writer.transact(table, partial(_untag, wanted))
 
 
+def every_tag(uri: str) -> frozenset[str]:
+    """Runs of which any table carries the tag."""
+    return frozenset().union(*_tags(uri).values())
+
+
 def states(uri: str) -> list[State]:
     """The states that are kept, oldest first; halves are left out.
 
     Raises:
         AtlasError: a table is missing or can't be read.
     """
-    tagged = {table: _newest(uri, table).tags.list() for table in TABLES}
+    tagged = _tags(uri)
     whole = set(tagged["tiles"]).intersection(*tagged.values())
     return [
         State(
@@ -119,14 +125,16 @@ def list_versions(uri: str) -> list[dict[str, Any]]:
         AtlasError: a table is missing or can't be read.
     """
     about = ["run_id", "command", "status", "started_at"]
-    runs = {row["run_id"]: row for row in _newest(uri, "runs").to_table(columns=about).to_pylist()}
+    runs = {
+        row["run_id"]: row for row in newest_table(uri, "runs").to_table(columns=about).to_pylist()
+    }
     forgotten = Forgotten.of(uri)
     return [
         runs.get(state.run_id, dict.fromkeys(about) | {"run_id": state.run_id})
         | {
             "tagged_at": state.tagged_at,
-            "slides": _at(uri, state.versions, "slides").count_rows(),
-            "tiles": _at(uri, state.versions, "tiles").count_rows(),
+            "slides": version_of(uri, state.versions, "slides").count_rows(),
+            "tiles": version_of(uri, state.versions, "tiles").count_rows(),
             "version": state.versions["tiles"],
             "opens": not forgotten_in(uri, state.versions, forgotten),
         }
@@ -190,6 +198,21 @@ def around(uri: str, version: int) -> dict[str, int] | None:
     return found
 
 
+def version_of(uri: str, versions: Mapping[str, int], table: str) -> lance.LanceDataset:
+    """A table at the version that a state has of it.
+
+    Raises:
+        AtlasVersionNotFound: it is no longer there.
+    """
+    dataset = open_table(uri, table, versions[table])
+    if dataset is None:
+        raise AtlasVersionNotFound(
+            f"the atlas {uri} no longer has version {versions[table]} of its table {table}",
+            remedy=f"{_what_there_is(uri)} `microtome versions` lists them.",
+        )
+    return dataset
+
+
 def forgotten_in(
     uri: str, versions: Mapping[str, int], forgotten: Forgotten
 ) -> list[Mapping[str, Any]]:
@@ -200,8 +223,9 @@ def forgotten_in(
     """
     if not forgotten:
         return []
-    slides = _at(uri, versions, "slides").to_table(columns=["slide_id", "content_id", "case_id"])
-    work = _at(uri, versions, "work").to_table(columns=["slide_id", "content_id"])
+    columns = ["slide_id", "content_id", "uri"]
+    slides = version_of(uri, versions, "slides").to_table(columns=[*columns, "case_id"])
+    work = version_of(uri, versions, "work").to_table(columns=columns)
     return forgotten.among([*slides.to_pylist(), *work.to_pylist()])
 
 
@@ -216,6 +240,10 @@ def _tag(run_id: str, dataset: lance.LanceDataset) -> None:
 def _untag(run_ids: set[str], dataset: lance.LanceDataset) -> None:
     for run_id in run_ids & set(dataset.tags.list()):
         dataset.tags.delete(run_id)
+
+
+def _tags(uri: str) -> dict[str, dict[str, Any]]:
+    return {table: newest_table(uri, table).tags.list() for table in TABLES}
 
 
 def _tagged(uri: str, when: str) -> dict[str, int] | None:
@@ -272,21 +300,4 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _times(uri: str, table: str) -> dict[int, datetime]:
-    return {row["version"]: row["timestamp"] for row in _newest(uri, table).versions()}
-
-
-def _newest(uri: str, table: str) -> lance.LanceDataset:
-    dataset = open_table(uri, table)
-    if dataset is None:
-        raise lost_table(uri, table)
-    return dataset
-
-
-def _at(uri: str, versions: Mapping[str, int], table: str) -> lance.LanceDataset:
-    dataset = open_table(uri, table, versions[table])
-    if dataset is None:
-        raise AtlasVersionNotFound(
-            f"the atlas {uri} no longer has version {versions[table]} of its table {table}",
-            remedy=f"{_what_there_is(uri)} `microtome versions` lists them.",
-        )
-    return dataset
+    return {row["version"]: row["timestamp"] for row in newest_table(uri, table).versions()}
