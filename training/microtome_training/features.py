@@ -68,6 +68,7 @@ class FeatureCache:
     """
 
     def __init__(self, plan: CachePlan, shapes: Sequence[tuple[int, ...]], images: int) -> None:
+        self._folder = plan.folder
         values = plan.views * images * sum(int(np.prod(shape)) for shape in shapes)
         self.bytes = 2 * values
         plan.folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,10 @@ class FeatureCache:
         """Store features (N, …) of some images."""
         for array, part in zip(self.arrays, features, strict=True):
             array[view, images] = part.detach().to(torch.float16).cpu().numpy()
+
+    def remove(self) -> None:
+        """Free the disk."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def read(self, views: Indices, images: Indices) -> list[Tensor]:
         """Features (N, …) float16 of some images, each in a view of its own."""

@@ -17,8 +17,9 @@ import yaml
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from microtome.atlas.labelled import load_labelled
 from microtome.config import check_whole
-from microtome.datasets.labelled import LabelledSet, load_dataset, split_by_group
+from microtome.datasets.labelled import LabelledSet, split_by_group
 from microtome.engine.cluster import cluster, nodes
 from microtome.engine.stages import Workers
 from microtome.errors import ClusterFailed, MicrotomeError, SettingError, TrainingError
@@ -117,10 +118,22 @@ def run_training(recipe: Recipe, settings: RunSettings) -> FitSummary:
         TrainingWriteFailed: a checkpoint or the model could not be written.
         ClusterFailed: more workers were lost than allowed.
     """
-    recipe = resolved(recipe)
     network_config(recipe.model)
     inherited_licence(recipe.model)
     training, validation = read_sets(recipe)
+    return fit_sets(recipe, settings, training, validation)
+
+
+def fit_sets(
+    recipe: Recipe, settings: RunSettings, training: LabelledSet, validation: LabelledSet | None
+) -> FitSummary:
+    """`run_training` on images that were read and parted already.
+
+    Raises:
+        As `run_training`.
+    """
+    recipe = resolved(recipe)
+    training = checked_classes(training, recipe)
     storage = Storage(settings.out)
     storage.check(resume=settings.resume)
     with cluster(), tempfile.TemporaryDirectory(prefix="microtome-") as scratch:
@@ -152,7 +165,7 @@ def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
         raise SettingError(
             "the recipe names no images", remedy="Pass --data KIND:PATH, e.g. folder:PATH."
         )
-    labelled = load_dataset(data.dataset)
+    labelled = load_labelled(data.dataset)
     training = labelled.split(data.train_split) if data.train_split else labelled
     validation: LabelledSet | None = None
     if data.validation_split:
@@ -161,7 +174,7 @@ def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
             raise SettingError("data.train_split must be named beside data.validation_split")
     elif data.validation_fraction:
         training, validation = split_by_group(training, data.validation_fraction, recipe.fit.seed)
-    return checked_classes(training, recipe), validation
+    return training, validation
 
 
 def checked_classes(training: LabelledSet, recipe: Recipe) -> LabelledSet:

@@ -24,6 +24,7 @@ from ray.train import Checkpoint
 
 from microtome.datasets.labelled import LabelledSet
 from microtome.errors import MicrotomeError, TrainingDiverged
+from microtome.models.checkpoint import weights_sha256
 from microtome_training.augmentation import View
 from microtome_training.features import (
     CachedFeed,
@@ -124,8 +125,11 @@ class Run:
         self.share = Share(context.get_world_rank(), context.get_world_size())
         self.local = Share(context.get_local_rank(), context.get_local_world_size())
         self.fitter = self._build()
+        backbone = self.fitter.objective.embedder.backbone
+        frozen = weights_sha256(backbone.state_dict()) if backbone.frozen else None
+        self.identity = job.identity | {"backbone": frozen}
         self.corruption = Corruption(len(job.training), self.recipe.data.max_corrupt)
-        self._cache: FeatureCache | None = None
+        self.caches: list[FeatureCache] = []
         self.feed = self._make_feed()
         self.validator = self._make_validator()
         self.updates = max(1, self.feed.steps // self.recipe.fit.accumulate)
@@ -147,6 +151,10 @@ class Run:
             metrics[SCORE] = metrics.get("R@1", (epoch + 1) / self.recipe.fit.epochs)
             self._note(epoch, self.updates, metrics)
             self._report(Place(epoch + 1, 0), metrics)
+        self._wait_for_all()
+        if self.local.rank == 0:
+            for cache in self.caches:
+                cache.remove()
 
     def _build(self) -> Fitter:
         # Not only the backbone's but all first weights depend on the seed alone.
@@ -189,15 +197,21 @@ class Run:
             "augmentation": asdict(recipe.augmentation),
             "images": reader.labelled.samples["uri"].to_pylist(),
             "views": views,
+            "backbone": self.identity["backbone"],
+            "precision": str(self.fitter.dtype),
         }
         folder = cache_folder(name, identity)
         plan = CachePlan(
             folder, views, recipe.fit.cache_gb * 1e9, recipe.fit.batch_size, recipe.data.threads
         )
         cache = fill_cache(plan, reader, self.job.view, self.fitter, self.local)
+        self.caches.append(cache)
+        self._wait_for_all()
+        return cache
+
+    def _wait_for_all(self) -> None:
         if self.share.workers > 1:
             torch.distributed.barrier()
-        return cache
 
     def _take_up(self) -> Place:
         """Restore the newest checkpoint, if there is one; returns where to go on."""
@@ -206,7 +220,7 @@ class Run:
             return Place()
         with kept.as_directory() as folder:
             state = load_state(Path(folder))
-        check_identity(state.identity, self.job.identity)
+        check_identity(state.identity, self.identity)
         self.fitter.restore(state)
         return state.place
 
@@ -244,7 +258,7 @@ class Run:
     def _report(self, place: Place, metrics: dict[str, float]) -> None:
         """Tell Ray, with a checkpoint of the first worker's; all workers wait for each other."""
         metrics = metrics | {"epoch": float(place.epoch), "update": float(place.update)}
-        state = self.fitter.state(place, self.job.identity)
+        state = self.fitter.state(place, self.identity)
         if self.share.rank != 0:
             ray.train.report(metrics)
             return
