@@ -88,6 +88,7 @@ class _Folder:
     def put(self, name: str, data: bytes) -> None:
         beside = self._folder / f"{name}.{secrets.token_hex(4)}.tmp"
         with _reaching(*self._place):
+            self._folder.mkdir(exist_ok=True)
             try:
                 beside.write_bytes(data)
                 os.replace(beside, self._folder / name)
