@@ -115,6 +115,41 @@ class IndexSettings:
         check_positive("wave_s", self.wave_s)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedSettings:
+    """One job that gives the tiles of an atlas the vectors of a further model.
+
+    Attributes:
+        atlas: folder or `s3://` URI; it must exist.
+        model: as in `IndexSettings`.
+        batch_size: tiles per call of the model.
+        workers: as in `IndexSettings`.
+        cpus_per_worker: as in `IndexSettings`.
+        precision: as in `IndexSettings`.
+        wave_slides: slides whose vectors are kept in one commit, at most.
+        wave_s: seconds after which the next slide to finish brings a commit, even of fewer slides.
+        allow_licences: non-permissive licences of weights that are allowed, by name.
+    """
+
+    atlas: str
+    model: str
+    batch_size: int = 64
+    workers: int = 0
+    cpus_per_worker: int = 0
+    precision: Precision = "auto"
+    wave_slides: int = 16
+    wave_s: float = 30.0
+    allow_licences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole("batch_size", self.batch_size, least=1, most=4096)
+        check_whole("workers", self.workers, least=0)
+        check_whole("cpus_per_worker", self.cpus_per_worker, least=0)
+        check_choice("precision", self.precision, get_args(Precision))
+        check_whole("wave_slides", self.wave_slides, least=1)
+        check_positive("wave_s", self.wave_s)
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `SettingError` unless `value` is one of `choices`."""
     if value not in choices:

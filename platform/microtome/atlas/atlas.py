@@ -92,7 +92,7 @@ class Atlas:
             ModelMismatch: it holds another model's vectors, or the model is for another mpp.
             AtlasWriteFailed: the store refuses the write.
         """
-        _check_mpp(card, grid)
+        check_mpp(card, grid)
         _check_names(columns)
         tiles = open_table(writer.uri, "tiles")
         if tiles is None:
@@ -102,7 +102,7 @@ class Atlas:
             found._check_grid(grid)
             found._check_model(card)
             for table in ("slides", "tiles"):
-                writer.transact(table, partial(_add_columns, writer.uri, columns))
+                writer.transact(table, partial(add_columns, writer.uri, columns))
         return cls.open(writer.uri)
 
     @classmethod
@@ -163,7 +163,8 @@ class Atlas:
             raise ModelMismatch(
                 f"the atlas {self.uri} holds vectors of {held}, not of {card.name} "
                 f"({card.model_id})",
-                remedy="Use the model it holds, or name a new atlas.",
+                remedy="Use a model it holds, add this one with `microtome embed --model NAME`, or "
+                "name a new atlas.",
             )
 
     @property
@@ -233,7 +234,7 @@ def _create(writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Sch
         writer.create(table, columns_of_table.with_metadata(facts))
 
 
-def _add_columns(uri: str, columns: pa.Schema, dataset: lance.LanceDataset) -> None:
+def add_columns(uri: str, columns: pa.Schema, dataset: lance.LanceDataset) -> None:
     """Add the columns that a table lacks, as nulls; no data is rewritten."""
     present = dataset.schema
     for field in columns:
@@ -258,7 +259,8 @@ def _check_names(columns: pa.Schema) -> None:
             )
 
 
-def _check_mpp(card: ModelCard, grid: GridSettings) -> None:
+def check_mpp(card: ModelCard, grid: GridSettings) -> None:
+    """Raise `ModelMismatch` unless the model was made for the grid's mpp, or for any."""
     if card.mpp is not None and abs(card.mpp - grid.mpp) > MPP_TOLERANCE * grid.mpp:
         raise ModelMismatch(
             f"the model {card.name} was made for {card.mpp:g} µm per pixel, the grid has "

@@ -93,7 +93,7 @@ class Committer:
         first: dict[str, SlideOutcome] = {}
         for outcome in outcomes:
             first.setdefault(outcome.ref.slide_id, outcome)
-        complete = [self._refuse_namesake(_checked(outcome)) for outcome in first.values()]
+        complete = [self._refuse_namesake(checked(outcome)) for outcome in first.values()]
         judged = _without_duplicates(complete, self._contents)
         settled = {outcome.ref.slide_id for outcome in judged if outcome.status in SETTLED}
         return Wave(judged, find_tiles(self._atlas, settled & self._contents.keys()))
@@ -194,7 +194,7 @@ class Committer:
         )
 
 
-def _checked(outcome: SlideOutcome) -> SlideOutcome:
+def checked(outcome: SlideOutcome) -> SlideOutcome:
     """The outcome, failed if its fragments don't hold exactly the tiles that were planned."""
     if outcome.status not in SETTLED:
         return outcome

@@ -85,14 +85,7 @@ def tile_rows(
     Raises:
         ModelError: a vector holds values that are no finite numbers.
     """
-    if not np.isfinite(vectors).all():
-        raise ModelError(
-            f"the model {target.model_id} gave vectors that aren't finite for the slide "
-            f"{origin.ref.slide_id}",
-            remedy="Try another precision, or check the model's weights.",
-        )
-    count, dim = vectors.shape
-    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).reshape(-1))
+    count = len(vectors)
     shared: dict[str, Any] = {
         **origin.ref.columns,
         "slide_id": origin.ref.slide_id,
@@ -109,9 +102,34 @@ def tile_rows(
         "y": pa.array(tiles.corners[:, 1], pa.int32()),
         "tissue": pa.array(tiles.tissue),
         "sharpness": pa.array(tiles.sharpness),
-        vector_column(target.model_id): pa.FixedSizeListArray.from_arrays(flat, dim),
+        vector_column(target.model_id): vector_array(vectors, target.model_id, origin.ref.slide_id),
     }
     return pa.table(columns, schema=target.schema)
+
+
+def vector_array(
+    vectors: NDArray[np.float32], model_id: str, slide_id: str
+) -> pa.FixedSizeListArray:
+    """Vectors as an atlas keeps them.
+
+    Args:
+        vectors: (N, D) of unit length.
+        model_id: the model they come from.
+        slide_id: the slide they are of.
+
+    Returns:
+        N lists of D float16.
+
+    Raises:
+        ModelError: a vector holds values that are no finite numbers.
+    """
+    if not np.isfinite(vectors).all():
+        raise ModelError(
+            f"the model {model_id} gave vectors that aren't finite for the slide {slide_id}",
+            remedy="Try another precision, or check the model's weights.",
+        )
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
 def write_fragments(target: TilesTarget, rows: pa.Table) -> tuple[str, ...]:

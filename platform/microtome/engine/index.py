@@ -123,14 +123,14 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         if todo:
             recorded = asdict(settings) | {"model": canonical_name(settings.model)}
             summary.run_id = start_run(writer, "index", recorded, card)
-            with _written_down(writer, summary):
+            with written_down(writer, summary):
                 job = _Job(settings, writer, atlas, model, card.model_id)
                 job.run(todo, ledger, summary, started)
     return summary
 
 
 @contextmanager
-def _written_down(writer: Writer, summary: IndexSummary) -> Iterator[None]:
+def written_down(writer: Writer, summary: IndexSummary) -> Iterator[None]:
     """Note in `runs` how the run ended, however it does."""
     try:
         yield

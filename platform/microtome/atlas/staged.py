@@ -1,0 +1,201 @@
+"""Vectors of a model that wait for their place in `tiles`.
+
+A column file holds all rows of a fragment, and a compacted fragment holds hundreds of slides. So
+that a job which is killed loses no more than a few slides, the vectors of each slide go to a table
+of their own first, `_embed/<model id>`, as soon as it is embedded; from there they fill the column,
+fragment by fragment. The table goes when the job is through; without it, work is lost, not truth.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.fragment import write_fragments
+from numpy.typing import NDArray
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.columns import counted
+from microtome.atlas.fragments import FLUSH_ROWS, vector_array
+from microtome.atlas.objects import objects
+from microtome.atlas.schema import tile_ids
+from microtome.atlas.sql import one_of
+from microtome.atlas.storage import location, storage_options, writing
+from microtome.atlas.tables import lost_table, open_table, table_uri
+from microtome.atlas.writer import Writer
+from microtome.models.card import ModelCard
+
+FOLDER = "_embed"
+
+
+def staging_table(model_id: str) -> str:
+    """Name of the table in which a model's vectors wait."""
+    return f"{FOLDER}/{model_id}"
+
+
+def staging_schema(card: ModelCard) -> pa.Schema:
+    """Its columns: whose vectors, of which bytes, and which tile's."""
+    return pa.schema(
+        [
+            pa.field("slide_id", pa.string()),
+            pa.field("content_id", pa.string()),
+            pa.field("tile_id", pa.string()),
+            pa.field("vector", pa.list_(pa.float16(), card.dim)),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StagingTarget:
+    """Where a worker writes vectors; small, and safe to send.
+
+    Attributes:
+        uri: of the atlas, meaning the same in every process.
+        shown_uri: of the atlas, as the user named it.
+        grid_key: `GridSettings.key` of its grid.
+        card: of the model that embeds.
+    """
+
+    uri: str
+    shown_uri: str
+    grid_key: str
+    card: ModelCard
+
+    @classmethod
+    def of(cls, atlas: Atlas, card: ModelCard) -> StagingTarget:
+        """The vectors of this model for this atlas."""
+        return cls(location(atlas.uri), atlas.uri, atlas.grid.key, card)
+
+
+class VectorWriter:
+    """Gathers the vectors of one slide; writes them durably, visible to nobody.
+
+    Attributes:
+        rows: vectors taken so far.
+    """
+
+    def __init__(self, target: StagingTarget, slide_id: str, content_id: str) -> None:
+        """Args: where to, and whose vectors they are."""
+        self.rows = 0
+        self._target = target
+        self._slide_id = slide_id
+        self._content_id = content_id
+        self._schema = staging_schema(target.card)
+        self._waiting: list[pa.Table] = []
+        self._fragments: list[str] = []
+
+    def add(self, corners: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Take the (N, D) vectors of the tiles at (N, 2) corners, level-0 px.
+
+        Raises:
+            AtlasWriteFailed: the disk is full, or the store refuses.
+            ModelError: a vector isn't finite.
+        """
+        count, model_id = len(vectors), self._target.card.model_id
+        columns = [
+            pa.repeat(self._slide_id, count),
+            pa.repeat(self._content_id, count),
+            pa.array(tile_ids(self._content_id, self._target.grid_key, corners)),
+            vector_array(vectors, model_id, self._slide_id),
+        ]
+        self._waiting.append(pa.table(columns, schema=self._schema))
+        self.rows += count
+        if sum(map(len, self._waiting)) >= FLUSH_ROWS:
+            self._flush()
+
+    def close(self) -> tuple[str, ...]:
+        """Write what is left; returns JSON of all fragments, as `SlideOutcome` takes them.
+
+        Raises:
+            AtlasWriteFailed: the disk is full, or the store refuses.
+        """
+        if self._waiting:
+            self._flush()
+        return tuple(self._fragments)
+
+    def _flush(self) -> None:
+        with writing(self._target.shown_uri, "vectors"):
+            fragments = write_fragments(
+                pa.concat_tables(self._waiting),
+                table_uri(self._target.uri, staging_table(self._target.card.model_id)),
+                mode="append",
+                storage_options=storage_options(self._target.uri),
+            )
+        self._fragments += [json.dumps(fragment.to_json()) for fragment in fragments]
+        self._waiting.clear()
+
+
+class Staged:
+    """The vectors of a model that wait, as the job that fills its column sees them."""
+
+    def __init__(self, writer: Writer, card: ModelCard) -> None:
+        """Make the table, or take over what a job that was ended left in it."""
+        self._writer = writer
+        self._table = staging_table(card.model_id)
+        self._found: dict[tuple[str, str], Counter[int]] = {}
+        self._seen = -1
+        if open_table(writer.uri, self._table) is None:
+            writer.create(self._table, staging_schema(card))
+        self._look()
+
+    def holds(self, slide_id: str, content_id: str, tiles: int) -> bool:
+        """Whether the vectors of all tiles of a slide wait here."""
+        return self._found.get((slide_id, content_id), Counter()).total() == tiles
+
+    def add(self, fragments: Iterable[str]) -> None:
+        """Keep what workers wrote, JSON of `VectorWriter.close`; all of it or nothing.
+
+        Raises:
+            AtlasWriteFailed: the store refuses.
+        """
+        arriving = [lance.FragmentMetadata.from_json(text) for text in fragments]
+        if arriving:
+            self._writer.append(self._table, arriving)
+            self._look()
+
+    def vectors(self, slide_ids: Iterable[str]) -> pa.Table:
+        """Columns `tile_id` and `vector` of all that waits for some slides."""
+        wanted = set(slide_ids)
+        places: set[int] = set()
+        for (slide_id, _), fragments in self._found.items():
+            if slide_id in wanted:
+                places |= fragments.keys()
+        dataset = self._newest()
+        return dataset.scanner(
+            columns=["tile_id", "vector"],
+            filter=one_of("slide_id", wanted),
+            fragments=[dataset.get_fragment(number) for number in sorted(places)],
+        ).to_table()
+
+    def _look(self) -> None:
+        """Take note of the fragments that have come."""
+        dataset = self._newest()
+        new = [one for one in dataset.get_fragments() if one.fragment_id > self._seen]
+        if not new:
+            return
+        rows = dataset.scanner(
+            columns=["slide_id", "content_id"], fragments=new, with_row_address=True
+        ).to_table()
+        for slide_id, content_id, fragment, count in counted(rows, ["slide_id", "content_id"]):
+            self._found.setdefault((slide_id, content_id), Counter())[fragment] += count
+        self._seen = max(one.fragment_id for one in new)
+
+    def _newest(self) -> lance.LanceDataset:
+        dataset = open_table(self._writer.uri, self._table)
+        if dataset is None:
+            raise lost_table(self._writer.uri, self._table)
+        return dataset
+
+
+def discard_staged(uri: str, model_id: str) -> None:
+    """Remove the vectors of a model that wait; without a need for them, and to forget.
+
+    Raises:
+        AtlasWriteFailed: the store refuses.
+    """
+    objects(uri, f"{staging_table(model_id)}.lance", "vectors that wait").clear()
