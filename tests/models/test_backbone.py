@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from microtome.errors import ModelNotFound, SettingError
 from microtome.models.backbone import (
@@ -15,6 +16,8 @@ from microtome.models.backbone import (
     WeightSource,
     create_timm,
     licence_of,
+    scale_channels,
+    weights_licence,
 )
 
 RANDOM = WeightSource("random")
@@ -128,3 +131,64 @@ def test_weight_source_that_cannot_be_is_refused(text):
 )
 def test_licence_is_timms(name, licence):
     assert licence_of(name) == licence
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """All weights of a network in a file, and the tensors."""
+    tensors = create_timm(TimmNetwork("test_resnet"), RANDOM).state_dict()
+    save_file(tensors, tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors", tensors
+
+
+def test_surplus_weights_of_the_classifier_are_no_news(weights, caplog):
+    Backbone(TimmNetwork("test_resnet"), WeightSource("file", str(weights[0])))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("lost", ["layer2.0.conv1.weight", "bn1.running_mean"])
+def test_weights_that_lack_a_part_are_refused(weights, lost):
+    file, tensors = weights
+    save_file({name: x for name, x in tensors.items() if name != lost}, file)
+    with pytest.raises(ModelNotFound, match=f"weights.safetensors aren't those of .*{lost}"):
+        Backbone(TimmNetwork("test_resnet"), WeightSource("file", str(file)))
+
+
+def test_weights_of_another_network_are_refused(weights):
+    with pytest.raises(ModelNotFound):
+        Backbone(TimmNetwork("test_convnext"), WeightSource("file", str(weights[0])))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("test_vit", {"output_stride": 16}), ("levit_128", {"scales": (0, 1, 2, 7)})],
+)
+def test_what_a_network_cannot_give_is_said(name, options):
+    with pytest.raises(SettingError, match=f"timm's {name} can't give the scales"):
+        Backbone(TimmNetwork(name), RANDOM, **options)
+
+
+def test_fixed_norms_stay_in_evaluation_mode():
+    backbone = Backbone(TimmNetwork("test_resnet"), RANDOM, frozen=False, fixed_norms=True).train()
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+    assert backbone.training
+
+
+def test_channels_are_known_without_weights():
+    assert scale_channels(TimmNetwork("convnextv2_base.fcmae"), (0, 1, 2, 3)) == (
+        *(128, 256, 512, 1024),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "licence"),
+    [
+        ("convnextv2_base.fcmae", WeightSource("file", "a.safetensors"), "cc-by-nc-4.0"),
+        ("convnextv2_base.fcmae", RANDOM, "CC0-1.0"),  # nobody trained them
+        ("resnet18", WeightSource("hub"), "Apache-2.0"),
+    ],
+)
+def test_licence_of_weights_is_their_sources(name, source, licence):
+    assert weights_licence(TimmNetwork(name), source) == licence

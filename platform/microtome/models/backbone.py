@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from microtome.config import check_whole
 from microtome.errors import ModelNotFound, SettingError
+from microtome.models.gaps import KeysNoted
 from microtome.models.licence import NO_CLAIM, spdx_name
 from microtome.models.torchvision_fix import ensure_torchvision_imports
 
@@ -177,13 +178,19 @@ def create_timm(network: TimmNetwork, weights: WeightSource, **options: Any) -> 
         options["pretrained_cfg_overlay"] = {"file": weights.path}
     _check_known(network.name)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), KeysNoted() as noted:
             torch.manual_seed(weights.seed)
             module: nn.Module = timm.create_model(
                 network.name, pretrained=weights.kind != "random", **options
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise _unavailable(network, weights, error) from error
+    gaps = noted.gaps_in(module)
+    if gaps:
+        raise ModelNotFound(
+            f"the weights {weights.path or weights.kind} aren't those of {network.name}: they lack "
+            f"{', '.join(gaps[:3])}"
+        )
     return module.eval()
 
 
