@@ -40,7 +40,7 @@ def write_manifest(folder: Path, rows: list[dict[str, str]]) -> None:
 
 TINY = [
     "model.weights=random:0",
-    "model.input_px=32",
+    "model.input_px=64",
     "model.config={backbone: test_resnet, neck_channels: 8, neck_layers: 1, dropout: 0.1}",
     "fit.batch_size=8",
     "fit.per_class=2",

@@ -208,7 +208,7 @@ def _features(fitter: Fitter, pixels: Pixels) -> Sequence[Tensor]:
 def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
     """The file as an array, made where missing; several processes may make it at once."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, 2 * int(np.prod(shape)))
         finally:
