@@ -60,13 +60,13 @@ def test_a_linked_class_folder_is_followed(tmp_path: Path) -> None:
 def test_a_manifest_says_label_group_and_split(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["1.png", "2.png", "3.png", "4.png"])
     (tmp_path / "manifest.csv").write_text(
-        "path,label,group,split,sha256\n2.png,b,0012,train,ff\n1.png,a,7,test,ee\n3.png,a,7,,dd\n"
+        "path,label,group,split,sha256\n2.png,b,0012,train,ff\n1.png,a,7,test,ee\n3.png,a,8,,dd\n"
     )
 
     labelled = load_dataset(_spec(tmp_path))
 
     assert labelled.labels.tolist() == [1, 0, 0]
-    assert labelled.groups == ("0012", "7", "7")
+    assert labelled.groups == ("0012", "7", "8")
     assert labelled.splits == {"train": 1, "test": 1, "all": 1}
     assert labelled.grouped_by == "group"
     assert labelled.notes == ("1 images have no label and were left out: 4.png",)
@@ -80,10 +80,11 @@ def test_a_manifest_says_label_group_and_split(tmp_path: Path) -> None:
         ("path,label\n../1.png,a\n", r"\.\./1\.png"),
         ("path,label\n1.png,\n", "1 rows have no label"),
         ("path,label\n1.png,a\n1.png,b\n", "twice"),
+        ("path,label,group,split\n1.png,a,p,train\n2.png,b,p,test\n", "'p' lies in t"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused(tmp_path: Path, manifest: str, says: str) -> None:
-    write_pictures(tmp_path, ["1.png"])
+    write_pictures(tmp_path, ["1.png", "2.png"])
     (tmp_path / "manifest.csv").write_text(manifest)
 
     with pytest.raises(DatasetInvalid, match=says):

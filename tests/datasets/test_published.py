@@ -108,3 +108,8 @@ def test_another_set_is_refused_with_layout_and_home(tmp_path: Path, kind: str) 
 def test_a_spec_that_names_no_set_is_refused_with_those_there_are(spec: str) -> None:
     with pytest.raises(SettingError, match="folder, imagenet, pannuke"):
         load_dataset(spec)
+
+
+def test_a_slide_in_two_splits_is_leakage_and_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="'264' lies in"):
+        _read("bracs", tmp_path, "train/0_N/BRACS_264_N_1.png", "test/1_PB/BRACS_264_PB_1.png")

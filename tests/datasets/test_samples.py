@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from microtome.datasets.labelled import SAMPLES, LabelledSet
 from microtome.datasets.samples import regions_of, samples_of
@@ -82,6 +84,27 @@ def test_a_region_is_null_where_it_says_nothing() -> None:
 def test_a_table_that_is_no_set_is_refused(samples: pa.Table, says: str) -> None:
     with pytest.raises(DatasetInvalid, match=says):
         LabelledSet("made", CLASSES, samples)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["train", "test"]), st.sampled_from(["p1", "p2", "p3", None])),
+        min_size=1,
+    )
+)
+def test_no_set_exists_whose_splits_share_a_group(rows: list[tuple[str, str | None]]) -> None:
+    splits, groups = zip(*rows, strict=True)
+    samples = samples_of(
+        {"uri": ["a.png"] * len(rows), "label": [0] * len(rows), "group": groups, "split": splits}
+    )
+    sides = [{group for split, group in rows if split == one} for one in ("train", "test")]
+    leaks = bool((sides[0] & sides[1]) - {None})
+
+    if leaks:
+        with pytest.raises(DatasetInvalid, match="lies in"):
+            LabelledSet("made", CLASSES, samples)
+    else:
+        assert len(LabelledSet("made", CLASSES, samples)) == len(rows)
 
 
 def test_a_million_samples_stay_a_table() -> None:

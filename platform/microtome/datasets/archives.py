@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
 
@@ -21,6 +21,8 @@ THREADS: Final = 16
 AHEAD_BYTES: Final = 4 << 20
 MEMBERS: Final = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 """Files of an archive: name (`inner.tar/name` in an inner one), and where in the outer one."""
+
+_NAME, _SIZE, _CHECKSUM, _KIND = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157)
 
 
 class Member(NamedTuple):
@@ -71,9 +73,7 @@ def _scan(uri: str, archive: Member, shown: str) -> Iterator[Member]:
     """The files of one archive that lies at `archive` within the file at `uri`."""
     at, end = archive.offset, archive.offset + archive.size
     prefix = f"{archive.name}/" if archive.name else ""
-    filesystem, path = filesystem_of(uri)
-    how = {"block_size": AHEAD_BYTES, "cache_type": "readahead"} if is_remote(uri) else {}
-    with filesystem.open(path, "rb", **how) as file:
+    with _opened(uri) as file:
         while at < end:
             file.seek(at)
             header = file.read(BLOCK)
@@ -86,6 +86,15 @@ def _scan(uri: str, archive: Member, shown: str) -> Iterator[Member]:
                 yield Member(prefix + name, at + BLOCK, size)
             at += BLOCK + -(-size // BLOCK) * BLOCK
     raise DatasetInvalid(f"{shown} is cut short", remedy="Copy it again from its source.")
+
+
+def _opened(uri: str) -> IO[bytes]:
+    """On a disk a header costs its own bytes; in a store what follows it is fetched with it."""
+    filesystem, path = filesystem_of(uri)
+    if not is_remote(uri):
+        return open(path, "rb", buffering=0)
+    file: IO[bytes] = filesystem.open(path, "rb", block_size=AHEAD_BYTES, cache_type="readahead")
+    return file
 
 
 def _parsed(header: bytes, shown: str) -> tuple[bytes, str, int]:
@@ -104,6 +113,3 @@ def _parsed(header: bytes, shown: str) -> tuple[bytes, str, int]:
         f"{shown} is no tar archive, or is damaged",
         remedy="It is read as it was published, neither unpacked nor compressed; copy it again.",
     )
-
-
-_NAME, _SIZE, _CHECKSUM, _KIND = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157)

@@ -6,7 +6,6 @@ images loads in seconds and travels to any worker, where `read_image` reads a ro
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -80,7 +79,8 @@ class LabelledSet:
         notes: what whoever uses it must know: what is missing, what was left out, what was assumed.
 
     Raises:
-        DatasetInvalid: no images, other columns, or a label that names no class.
+        DatasetInvalid: no images, other columns, a label that names no class, or a group that
+            lies in two splits.
     """
 
     name: str
@@ -102,6 +102,22 @@ class LabelledSet:
                 f"{self.name} has labels from {span['min']} to {span['max']}, but "
                 f"{len(self.classes)} classes"
             )
+        self._check_splits()
+
+    def _check_splits(self) -> None:
+        """No slide or patient is learnt from in one split and asked about in another."""
+        if len(self.splits) == 1:
+            return
+        grouped = self.samples.filter(pc.is_valid(self.samples["group"]))
+        pairs = grouped.group_by(["group", "split"]).aggregate([])
+        twice = pairs.group_by("group").aggregate([("split", "list")])
+        for row in twice.to_pylist():
+            if len(row["split_list"]) > 1:
+                raise DatasetInvalid(
+                    f"{self.name}: {row['group']!r} lies in {' and '.join(row['split_list'])}",
+                    remedy="Put each group into one split, or name no splits and part the set by "
+                    "its groups.",
+                )
 
     def __len__(self) -> int:
         return int(self.samples.num_rows)
@@ -119,7 +135,8 @@ class LabelledSet:
     @property
     def splits(self) -> dict[str, int]:
         """How many images each split holds, in order of appearance."""
-        return dict(Counter(self.samples["split"].to_pylist()))
+        counted = pc.value_counts(self.samples["split"]).to_pylist()
+        return {row["values"]: row["counts"] for row in counted}
 
     def split(self, name: str) -> Self:
         """The images of one split, all classes kept.
