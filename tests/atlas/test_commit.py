@@ -249,7 +249,11 @@ def test_killed_anywhere_the_next_run_ends_where_an_unbroken_one_does(
     made: MadeAtlas, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
 ):
     made.committer.commit(
-        [made.done("changed", "old"), made.done("fades", "tissue"), made.failed("retried")]
+        [
+            made.done("changed", "old"),
+            made.done("fades", "tissue"),
+            made.failed("retried", "unreadable"),
+        ]
     )
 
     def wave() -> list[SlideOutcome]:

@@ -27,19 +27,35 @@ def test_a_row_of_the_ledger_has_the_tables_columns():
 
 
 @pytest.mark.parametrize(
-    ("slide_id", "stamp", "is_pending"),
+    ("slide_id", "change", "retry", "is_pending"),
     [
-        ("done", "1", False),
-        ("done", "2", True),  # the file may have changed
-        ("empty", "1", False),
-        ("failed", "1", True),  # tried again
-        ("new", "1", True),
+        ("done", {}, (), False),
+        ("done", {"stamp": "2"}, (), True),  # the file may have changed
+        ("done", {"uri": "elsewhere"}, (), True),  # it has moved
+        ("empty", {}, (), False),
+        ("unread", {}, (), True),  # the store may answer now
+        ("broken", {}, (), False),  # the file would fail again
+        ("broken", {"stamp": "2"}, (), True),
+        ("broken", {}, ("no-mpp",), False),
+        ("broken", {}, ("truncated",), True),
+        ("broken", {}, ("all",), True),
+        ("new", {}, (), True),
     ],
 )
-def test_what_is_pending(made: MadeAtlas, slide_id: str, stamp: str, is_pending: bool):
-    made.committer.commit([made.done("done"), made.empty("empty"), made.failed("failed")])
-    ref = ref_of(slide_id, stamp=stamp)
-    assert ledger(made).pending([ref]) == ([ref] if is_pending else [])
+def test_what_is_pending(
+    made: MadeAtlas, slide_id: str, change: dict[str, str], retry: tuple[str, ...], is_pending: bool
+):
+    failed = [made.failed("unread", "unreadable"), made.failed("broken", "truncated")]
+    made.committer.commit([made.done("done"), made.empty("empty"), *failed])
+    ref = ref_of(slide_id, **change)
+    assert ledger(made).pending([ref], retry) == ([ref] if is_pending else [])
+
+
+def test_slides_that_are_left_alone_are_named_with_their_cause(made: MadeAtlas):
+    made.committer.commit([made.failed("a"), made.failed("b", "unreadable")])
+    refs = [ref_of(name) for name in "abc"]
+    assert ledger(made).left_alone(refs) == {"a": "truncated"}
+    assert ledger(made).left_alone(refs, ["truncated"]) == {}
 
 
 def test_pending_slides_keep_their_order(made: MadeAtlas):
@@ -48,15 +64,17 @@ def test_pending_slides_keep_their_order(made: MadeAtlas):
     assert [ref.slide_id for ref in ledger(made).pending(refs)] == ["c", "a"]
 
 
-def test_another_models_work_does_not_count(made: MadeAtlas):
-    made.committer.commit([made.done("a")])
-    assert Ledger(made.atlas, "another").pending([ref_of("a")]) == [ref_of("a")]
+def test_what_another_model_is_done_with_is_left_to_embed(made: MadeAtlas):
+    made.committer.commit([made.done("a"), made.failed("b")])
+    refs = [ref_of("a"), ref_of("b")]
+    assert Ledger(made.atlas, "another").pending(refs) == [ref_of("b")]
 
 
 def test_the_content_that_is_finished_is_known_by_slide(made: MadeAtlas):
     made.committer.commit([made.done("a"), made.empty("e"), made.failed("f")])
     finished = {name: ledger(made).finished_content(name) for name in "aefx"}
     assert finished == {"a": content_id("a"), "e": content_id("e"), "f": "", "x": ""}
+    assert ledger(made).owners() == {content_id("a"): "a", content_id("e"): "e"}
 
 
 def test_attempts_are_counted_until_a_slide_succeeds(made: MadeAtlas):

@@ -27,15 +27,14 @@ import lance
 import pyarrow as pa
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.judgement import SETTLED, Known, judged
 from microtome.atlas.ledger import Work, read_work_of, record
+from microtome.atlas.moving import rename
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
 from microtome.atlas.schema import SLIDES
 from microtome.atlas.writer import Writer
-from microtome.errors import AtlasWriteFailed, DuplicateContent, DuplicateSlideId
-
-SETTLED = frozenset({"done", "empty"})
-"""Outcomes that write to `slides` and, where there are tiles, to `tiles`."""
+from microtome.slides.slide import SlideRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,12 @@ class Wave:
     Attributes:
         outcomes: judged: what is done or empty here will be so in the atlas.
         present: visible tiles of those slides, before the wave.
+        moves: slides that go by another name from now on, by their name in the atlas.
     """
 
     outcomes: tuple[SlideOutcome, ...]
     present: Mapping[str, Presence]
+    moves: Mapping[str, SlideRef]
 
 
 class Committer:
@@ -64,8 +65,9 @@ class Committer:
         self._run_id = run_id
         self._model_id = model_id
         slides = atlas.slides.to_table(columns=["slide_id", "content_id", "uri"]).to_pylist()
-        self._contents: dict[str, str] = {row["slide_id"]: row["content_id"] for row in slides}
-        self._places: dict[str, str] = {row["slide_id"]: row["uri"] for row in slides}
+        self._known = Known()
+        for row in slides:
+            self._known.learn(**row)
         self._worked = set(atlas.work.to_table(columns=["slide_id"])["slide_id"].to_pylist())
 
     def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
@@ -75,8 +77,8 @@ class Committer:
 
         Returns:
             What became of each, in the order given: an outcome whose tiles aren't all there, or
-            whose bytes the atlas holds under another slide id, or whose slide id belongs to other
-            bytes from another place, comes back as failed.
+            whose bytes the atlas holds under the name of a slide that is still there, or whose
+            slide id belongs to other bytes from another place, comes back as failed.
 
         Raises:
             AtlasWriteFailed: the store refused a write; the next run finishes or undoes the wave.
@@ -86,40 +88,29 @@ class Committer:
         self._write_slides(wave)
         self._write_tiles(wave)
         self._write_ledger(wave)
+        self._rename(wave)
         became = {outcome.ref.slide_id: outcome for outcome in wave.outcomes}
         return tuple(became[outcome.ref.slide_id] for outcome in outcomes)
 
     def _judge(self, outcomes: Sequence[SlideOutcome]) -> Wave:
-        first: dict[str, SlideOutcome] = {}
-        for outcome in outcomes:
-            first.setdefault(outcome.ref.slide_id, outcome)
-        complete = [self._refuse_namesake(checked(outcome)) for outcome in first.values()]
-        judged = _without_duplicates(complete, self._contents)
-        settled = {outcome.ref.slide_id for outcome in judged if outcome.status in SETTLED}
-        return Wave(judged, find_tiles(self._atlas, settled & self._contents.keys()))
+        verdicts, renamed = judged(outcomes, self._known)
+        settled = {outcome.ref.slide_id for outcome in verdicts if outcome.status in SETTLED}
+        present = find_tiles(self._atlas, settled & self._known.contents.keys())
+        refs = {outcome.ref.slide_id: outcome.ref for outcome in verdicts}
+        return Wave(verdicts, present, {old: refs[new] for new, old in renamed.items()})
 
-    def _refuse_namesake(self, outcome: SlideOutcome) -> SlideOutcome:
-        """The outcome, failed if it would push another slide of the same name out of the atlas.
-
-        A slide may change where it lies, and may move as it is; both at once is another slide.
-        """
-        slide_id = outcome.ref.slide_id
-        place = self._places.get(slide_id, outcome.ref.uri)
-        same = place == outcome.ref.uri or self._contents[slide_id] == outcome.content_id
-        if same or outcome.status not in SETTLED:
-            return outcome
-        return outcome.failed(
-            DuplicateSlideId(
-                f"{slide_id} is the name of another slide in the atlas, from {place}",
-                remedy="Give it a slide_id of its own in a manifest with the columns uri and "
-                "slide_id.",
-            )
-        )
+    def _rename(self, wave: Wave) -> None:
+        for old, ref in wave.moves.items():
+            content_id = self._known.contents[old]
+            self._known.forget(old)
+            self._known.learn(ref.slide_id, content_id, ref.uri)
+            self._worked.add(ref.slide_id)
+        rename(self._writer, self._atlas, wave.moves, self._run_id)
 
     def _write_slides(self, wave: Wave) -> None:
         settled = [outcome for outcome in wave.outcomes if outcome.status in SETTLED]
         moved = [outcome.ref for outcome in wave.outcomes if outcome.status == "unchanged"]
-        self._places |= {ref.slide_id: ref.uri for ref in moved}
+        self._known.places |= {ref.slide_id: ref.uri for ref in moved}
         if settled:
             self._write_facts(settled)
         if moved:
@@ -131,11 +122,10 @@ class Committer:
     def _write_facts(self, outcomes: Sequence[SlideOutcome]) -> None:
         rows = [slide_row(outcome, self._run_id) for outcome in outcomes]
         table = pa.Table.from_pylist(rows, schema=self._atlas.slides.schema)
-        contents = {outcome.ref.slide_id: outcome.content_id for outcome in outcomes}
-        all_new = self._contents.keys().isdisjoint(contents)
+        all_new = self._known.contents.keys().isdisjoint(o.ref.slide_id for o in outcomes)
         # Before the write, which may succeed and yet seem to fail.
-        self._contents |= contents
-        self._places |= {outcome.ref.slide_id: outcome.ref.uri for outcome in outcomes}
+        for outcome in outcomes:
+            self._known.learn(outcome.ref.slide_id, outcome.content_id, outcome.ref.uri)
         if all_new:
             self._writer.append("slides", table)
         else:
@@ -162,18 +152,22 @@ class Committer:
         return same_bytes and present.tiles == outcome.stored_tiles
 
     def _write_ledger(self, wave: Wave) -> None:
-        slide_ids = {outcome.ref.slide_id for outcome in wave.outcomes}
+        outcomes = [outcome for outcome in wave.outcomes if outcome.status != "known"]
+        slide_ids = {outcome.ref.slide_id for outcome in outcomes}
         known = read_work_of(self._atlas, slide_ids & self._worked)
         self._worked |= slide_ids
-        works = [self._work(o, known.get(o.ref.slide_id, ())) for o in wave.outcomes]
+        works = []
+        for outcome in outcomes:
+            rows, ref = known.get(outcome.ref.slide_id, ()), outcome.ref
+            if outcome.status == "unchanged":
+                works += [replace(row, uri=ref.uri, stamp=ref.stamp) for row in rows if row.settled]
+            else:
+                works.append(self._work(outcome, rows))
         record(self._writer, works, superseding=bool(known))
 
     def _work(self, outcome: SlideOutcome, known: Sequence[Work]) -> Work:
         """The ledger's row; `known` are its rows for the same slide so far."""
         mine = [work for work in known if work.model_id == self._model_id]
-        if outcome.status == "unchanged":
-            (settled,) = (work for work in mine if work.settled)
-            return replace(settled, uri=outcome.ref.uri, stamp=outcome.ref.stamp)
         return Work(
             slide_id=outcome.ref.slide_id,
             content_id=outcome.content_id,
@@ -192,53 +186,6 @@ class Committer:
             finished_at=datetime.now(UTC),
             run_id=self._run_id,
         )
-
-
-def checked(outcome: SlideOutcome) -> SlideOutcome:
-    """The outcome, failed if its fragments don't hold exactly the tiles that were planned."""
-    if outcome.status not in SETTLED:
-        return outcome
-    # A retried fragment writer was seen to commit less than it was given (lance-ray#5290).
-    durable = sum(json.loads(fragment)["physical_rows"] for fragment in outcome.fragments)
-    if durable == outcome.stored_tiles == outcome.planned_tiles:
-        return outcome
-    return outcome.failed(
-        AtlasWriteFailed(
-            f"{outcome.ref.slide_id}: of {outcome.planned_tiles} planned tiles "
-            f"{outcome.stored_tiles} were embedded and {durable} stored",
-            remedy="Nothing of it is visible; run again to embed it anew.",
-        )
-    )
-
-
-def _without_duplicates(
-    outcomes: Sequence[SlideOutcome], contents: Mapping[str, str]
-) -> tuple[SlideOutcome, ...]:
-    """Fail each slide whose bytes another slide has, in the atlas or earlier in the wave.
-
-    A slide that changes lets go of its former bytes for the slides after it.
-    """
-    owner = {content_id: slide_id for slide_id, content_id in contents.items()}
-    judged = []
-    for outcome in outcomes:
-        slide_id, content_id = outcome.ref.slide_id, outcome.content_id
-        if outcome.status in SETTLED:
-            other = owner.get(content_id, slide_id)
-            if other != slide_id:
-                judged.append(outcome.failed(_twin(slide_id, other)))
-                continue
-            owner.pop(contents.get(slide_id, ""), None)
-            owner[content_id] = slide_id
-        judged.append(outcome)
-    return tuple(judged)
-
-
-def _twin(slide_id: str, other: str) -> DuplicateContent:
-    return DuplicateContent(
-        f"{slide_id} has the same bytes as the slide {other} of the atlas",
-        remedy="Leave out one of the two; if it was renamed, keep its old slide_id by a manifest "
-        "with the columns uri and slide_id.",
-    )
 
 
 def slide_row(outcome: SlideOutcome, run_id: str) -> dict[str, object]:

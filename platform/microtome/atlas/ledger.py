@@ -7,7 +7,7 @@ the bytes whose tiles are in the atlas. A failed look at a slide leaves that row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Literal
@@ -18,6 +18,15 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import WORK, work_id
 from microtome.atlas.sql import one_of, quoted
 from microtome.atlas.writer import Writer
+from microtome.errors import (
+    NotBrightfield,
+    SlideEmpty,
+    SlideImplausible,
+    SlideTooCoarse,
+    SlideTruncated,
+    SlideUnsupported,
+    TileReadFailed,
+)
 from microtome.slides.slide import SlideRef
 
 WorkStatus = Literal["done", "empty", "failed"]
@@ -57,28 +66,69 @@ class Work:
 _COLUMNS = [field.name for field in fields(Work)]
 
 
+LASTING = frozenset(
+    error.cause
+    for error in (
+        SlideEmpty,
+        SlideTruncated,
+        SlideUnsupported,
+        SlideImplausible,
+        SlideTooCoarse,
+        NotBrightfield,
+        TileReadFailed,
+    )
+)
+"""Causes that lie in the bytes: the same file fails again, so it isn't tried again unasked."""
+ALL_CAUSES = "all"
+
+
 class Ledger:
-    """What is known of one model's work when it is made; later commits aren't seen."""
+    """What is known of the slides' work when it is made; later commits aren't seen.
+
+    A slide that any model is done with is settled: another model's vectors for it are the business
+    of `embed`. Failures count for the model that asks.
+    """
 
     def __init__(self, atlas: Atlas, model_id: str) -> None:
-        mine = read_work(atlas, f"model_id = {quoted(model_id)}")
-        self._settled = {work.slide_id: work for work in mine if work.settled}
+        works = read_work(atlas)
+        self._settled = {work.slide_id: work for work in works if work.settled}
+        mine = (work for work in works if work.model_id == model_id)
+        self._failed = {work.slide_id: work for work in mine if not work.settled}
 
-    def pending(self, refs: Sequence[SlideRef]) -> list[SlideRef]:
-        """The slides to look at, in order: new ones, failed ones, and those with a new stamp."""
-        return [ref for ref in refs if not self._is_current(ref)]
+    def pending(self, refs: Sequence[SlideRef], retry: Collection[str] = ()) -> list[SlideRef]:
+        """The slides to look at, in order.
+
+        New ones, those with another stamp or place, and failed ones that may fare better now.
+
+        Args:
+            refs: the slides that are wanted.
+            retry: causes of failures to try again although they lie in the file; `all` is each.
+        """
+        alone = self.left_alone(refs, retry)
+        return [ref for ref in refs if not self._is_current(ref) and ref.slide_id not in alone]
+
+    def left_alone(self, refs: Sequence[SlideRef], retry: Collection[str] = ()) -> dict[str, str]:
+        """Cause by slide id of the failed slides that aren't to be tried again."""
+        causes = LASTING - set(retry) if ALL_CAUSES not in retry else frozenset()
+        failed = ((ref, self._failed.get(ref.slide_id)) for ref in refs)
+        return {
+            ref.slide_id: work.cause
+            for ref, work in failed
+            if work and work.stamp == ref.stamp and work.cause in causes
+        }
+
+    def owners(self) -> dict[str, str]:
+        """Slide id by content id of all that is done or empty: nothing of it need be embedded."""
+        return {work.content_id: slide_id for slide_id, work in self._settled.items()}
 
     def finished_content(self, slide_id: str) -> str:
-        """Content id that is done or empty under this slide id; empty where there is none.
-
-        A worker that meets the same content id has nothing to embed: its outcome is `unchanged`.
-        """
+        """Content id that is done or empty under this slide id; empty where there is none."""
         work = self._settled.get(slide_id)
         return work.content_id if work else ""
 
     def _is_current(self, ref: SlideRef) -> bool:
         work = self._settled.get(ref.slide_id)
-        return work is not None and work.stamp == ref.stamp
+        return work is not None and (work.stamp, work.uri) == (ref.stamp, ref.uri)
 
 
 def read_work(atlas: Atlas, where: str | None = None) -> list[Work]:

@@ -8,7 +8,7 @@ from typing import Literal
 from microtome.errors import MicrotomeError
 from microtome.slides.slide import Slide, SlideRef
 
-Status = Literal["done", "empty", "failed", "unchanged"]
+Status = Literal["done", "empty", "failed", "unchanged", "known"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +17,9 @@ class SlideOutcome:
 
     Attributes:
         ref: the slide as it was wanted.
-        status: `done`, `empty` (opened well, no tissue), `failed`, or `unchanged` (a new stamp,
-            yet the bytes that the ledger calls done or empty already: nothing was embedded).
+        status: `done`, `empty` (opened well, no tissue), `failed`, `unchanged` (a new stamp or
+            place, yet the bytes that the ledger calls done or empty already) or `known` (bytes
+            that the atlas holds under another name): of the last two nothing was embedded.
         content_id: hash of the bytes; empty where the file could not be read at all.
         cause: slug of the error's class (`SlideError.cause`); empty unless failed.
         message: the error's text; empty unless failed.
@@ -55,7 +56,7 @@ class SlideOutcome:
             raise ValueError(f"a slide that is empty has facts, not {self!r}")
         if self.status != "done" and (self.stored_tiles or self.fragments):
             raise ValueError(f"only a slide that is done has tiles, not {self!r}")
-        if self.status in {"done", "empty", "unchanged"} and not self.content_id:
+        if self.status != "failed" and not self.content_id:
             raise ValueError(f"a slide that could be read has a content id, not {self!r}")
 
     def failed(self, error: MicrotomeError) -> SlideOutcome:

@@ -19,7 +19,8 @@ from typing import Any
 from microtome.atlas import forgetting, rollback
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.ledger import Work, read_work_of, record
-from microtome.atlas.presence import Presence, find_tiles, replacement
+from microtome.atlas.moving import finish_renaming, withdraw
+from microtome.atlas.presence import Presence, find_tiles
 from microtome.atlas.sql import one_of
 from microtome.atlas.writer import Writer
 
@@ -33,10 +34,12 @@ class Recovered:
     Attributes:
         mended: slides that are complete and that the ledger knows again.
         withdrawn: slides that are to be indexed again.
+        renamed: names that slides no longer go by.
     """
 
     mended: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    renamed: tuple[str, ...] = ()
 
 
 def recover(writer: Writer, atlas: Atlas) -> Recovered:
@@ -48,15 +51,13 @@ def recover(writer: Writer, atlas: Atlas) -> Recovered:
     forgetting.finish(writer)
     rollback.finish(writer)
     unsettled = _unsettled(atlas)
-    if not unsettled:
-        return Recovered()
     present = find_tiles(atlas, [row["slide_id"] for row in unsettled])
     whole = [row for row in unsettled if _is_whole(row, present.get(row["slide_id"]), atlas)]
     _mend(writer, atlas, whole)
     mended = tuple(row["slide_id"] for row in whole)
     withdrawn = tuple(row["slide_id"] for row in unsettled if row["slide_id"] not in mended)
-    _withdraw(writer, {slide_id: present.get(slide_id) for slide_id in withdrawn})
-    return Recovered(mended, withdrawn)
+    withdraw(writer, withdrawn, {name: present[name] for name in withdrawn if name in present})
+    return Recovered(mended, withdrawn, finish_renaming(writer, atlas))
 
 
 def _unsettled(atlas: Atlas) -> list[dict[str, Any]]:
@@ -103,14 +104,3 @@ def _mend(writer: Writer, atlas: Atlas, rows: list[dict[str, Any]]) -> None:
             for row in rows
         ],
     )
-
-
-def _withdraw(writer: Writer, slides: dict[str, Presence | None]) -> None:
-    """Take slides out: the ledger's word first, the row that shows the need for it last."""
-    if not slides:
-        return
-    leaving = {slide_id: present for slide_id, present in slides.items() if present}
-    writer.delete("work", f"{one_of('slide_id', slides)} AND status <> 'failed'")
-    if leaving:
-        writer.commit("tiles", lambda tiles: replacement(tiles, leaving, []))
-    writer.delete("slides", one_of("slide_id", slides))

@@ -167,7 +167,7 @@ class _Job:
                 min_tissue=settings.min_tissue,
                 batch_size=settings.batch_size,
                 threads=workers.cpus,
-                finished={ref.slide_id: ledger.finished_content(ref.slide_id) for ref in todo},
+                known=ledger.owners(),
             )
             committer = Committer(self.writer, self.atlas, summary.run_id, self.model_id)
             with counting(summary, started, len(todo)) as (tally, display):

@@ -12,9 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from microtome.atlas.fragments import FragmentWriter, TilesTarget
-from microtome.atlas.outcome import SlideOutcome
+from microtome.atlas.outcome import SlideOutcome, Status
 from microtome.config import GridSettings, MppSettings, ReaderChoice
-from microtome.errors import MicrotomeError, SlideError, SlideUnexpected, TileReadFailed
+from microtome.errors import (
+    MicrotomeError,
+    ModelError,
+    SlideError,
+    SlideUnexpected,
+    TileReadFailed,
+)
 from microtome.models.encoder import Encoder
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import SlideReader, SlideRef
@@ -51,8 +57,7 @@ class SlideWork:
         min_tissue: least fraction of a tile that is tissue.
         batch_size: tiles per call of the model.
         threads: decoding threads.
-        finished: content id that the atlas holds already, by slide id, for slides that look
-            changed; where the bytes turn out to be the same there is nothing to do.
+        known: slide id by content id of what the atlas holds already: there is nothing to embed.
     """
 
     target: TilesTarget
@@ -62,7 +67,7 @@ class SlideWork:
     min_tissue: float
     batch_size: int
     threads: int
-    finished: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
         """Embed one slide; one that can't be is an outcome too.
@@ -91,8 +96,9 @@ class SlideWork:
         self, ref: SlideRef, reader: SlideReader, encoder: Encoder, on_tiles: OnTiles
     ) -> SlideOutcome:
         slide = reader.slide
-        if self.finished.get(ref.slide_id) == slide.content_id:
-            return SlideOutcome(ref, "unchanged", content_id=slide.content_id, slide=slide)
+        if holder := self.known.get(slide.content_id):
+            status: Status = "unchanged" if holder == ref.slide_id else "known"
+            return SlideOutcome(ref, status, content_id=slide.content_id, slide=slide)
         plan = plan_tiles(reader, self.grid, self.min_tissue)
         on_tiles(len(plan), 0)
         picture = thumbnail(reader)
@@ -142,13 +148,15 @@ def with_reader(
         with open_slide(ref, mpp, choice) as reader:
             try:
                 return use(reader)
-            except SlideError as error:
+            except (SlideError, ModelError) as error:
                 return _failure(ref, error, reader)
     except SlideError as error:
         return _failure(ref, error)
 
 
-def _failure(ref: SlideRef, error: SlideError, reader: SlideReader | None = None) -> SlideOutcome:
+def _failure(
+    ref: SlideRef, error: MicrotomeError, reader: SlideReader | None = None
+) -> SlideOutcome:
     return SlideOutcome(
         ref,
         "failed",

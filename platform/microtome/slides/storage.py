@@ -64,6 +64,16 @@ def filesystem_of(uri: str, **options: Any) -> tuple[FileSystem, str]:
     return filesystem, filesystem._strip_protocol(uri)
 
 
+def lies_at(uri: str) -> bool:
+    """Whether anything lies at `uri`; where a disk or a store won't say, it is taken to be so."""
+    filesystem, path = filesystem_of(uri)
+    try:
+        filesystem.info(path)
+    except store_errors() as error:
+        return not isinstance(error, FileNotFoundError)
+    return True
+
+
 def refuse_secrets(uri: str) -> None:
     """Raise `SettingError`, without repeating the URI, if it holds credentials or a signature."""
     scheme, _, rest = uri.partition("://")
