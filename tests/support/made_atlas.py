@@ -58,12 +58,12 @@ def content_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def ref_of(slide_id: str, *, stamp: str = "1", uri: str = "") -> SlideRef:
+def ref_of(slide_id: str, *, stamp: str = "1", uri: str = "", case_id: str = "case-1") -> SlideRef:
     """A wanted slide of a case and an organ."""
     return SlideRef(
         slide_id,
         uri or f"slides/{slide_id}",
-        case_id="case-1",
+        case_id=case_id,
         columns={"organ": "lung", "age": 61},
         stamp=stamp,
     )
@@ -103,6 +103,29 @@ def vectors_of(content: str, count: int, dim: int = 8) -> np.ndarray:
     seed = int(content_id(content)[:8], 16)
     vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+State = dict[str, tuple[str, int, str, int]]
+
+
+def state_of(atlas: Atlas) -> State:
+    """What readers see: by slide id content, tiles as told, the ledger's status, tiles there.
+
+    The content is that of the facts, where there are some.
+    """
+    tiles = atlas.tiles.to_table(columns=["slide_id", "tile_id"]).to_pylist()
+    assert len({tile["tile_id"] for tile in tiles}) == len(tiles), "a tile is there twice"
+    slides = {row["slide_id"]: row for row in atlas.slides.to_table().to_pylist()}
+    work = {row["slide_id"]: row["status"] for row in atlas.work.to_table().to_pylist()}
+    return {
+        slide_id: (
+            slides[slide_id]["content_id"] if slide_id in slides else "",
+            slides[slide_id]["tiles"] if slide_id in slides else 0,
+            work.get(slide_id, ""),
+            sum(tile["slide_id"] == slide_id for tile in tiles),
+        )
+        for slide_id in sorted({*slides, *work, *(tile["slide_id"] for tile in tiles)})
+    }
 
 
 @dataclass
@@ -162,21 +185,6 @@ class MadeAtlas:
     def failed(self, slide_id: str, cause: str = "truncated", **ref: str) -> SlideOutcome:
         return SlideOutcome(ref_of(slide_id, **ref), "failed", cause=cause, message="it ends early")
 
-    def state(self) -> dict[str, tuple[str, int, str, int]]:
-        """What readers see: by slide id content, tiles as told, the ledger's status, tiles there.
-
-        The content is that of the tiles themselves where there are some.
-        """
-        tiles = self.atlas.tiles.to_table(columns=["slide_id", "tile_id"]).to_pylist()
-        assert len({tile["tile_id"] for tile in tiles}) == len(tiles), "a tile is there twice"
-        slides = {row["slide_id"]: row for row in self.atlas.slides.to_table().to_pylist()}
-        work = {row["slide_id"]: row["status"] for row in self.atlas.work.to_table().to_pylist()}
-        return {
-            slide_id: (
-                slides[slide_id]["content_id"] if slide_id in slides else "",
-                slides[slide_id]["tiles"] if slide_id in slides else 0,
-                work.get(slide_id, ""),
-                sum(tile["slide_id"] == slide_id for tile in tiles),
-            )
-            for slide_id in sorted({*slides, *work, *(tile["slide_id"] for tile in tiles)})
-        }
+    def state(self) -> State:
+        """What readers see, see `state_of`."""
+        return state_of(self.atlas)
