@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     for name, value in object_store.variables.items():
         monkeypatch.setenv(name, value)
     return object_store
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(object_store: ObjectStore) -> Iterator[None]:
+    """A local Ray that later calls join instead of starting their own, which takes long.
+
+    Its workers' AWS variables point to the store of `s3`.
+    """
+    from microtome.engine.cluster import cluster  # Ray's import takes seconds
+
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in object_store.variables.items():
+                patch.setenv(name, value)
+            stack.enter_context(cluster())
+        yield
 
 
 @pytest.fixture

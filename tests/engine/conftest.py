@@ -1,4 +1,4 @@
-"""One local Ray for all tests that need one: starting it takes longer than most of them."""
+"""A disk that is soon full."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from microtome.engine.cluster import cluster
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A local Ray that later calls of `run_index` join instead of starting their own."""
-    with cluster():
-        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ COLOURS = ((200, 60, 120), (90, 60, 160), (230, 190, 210), (140, 140, 60))
 
 
 def write_patches(
-    folder: Path, *, classes: int = 3, groups: int = 4, per_group: int = 4, side_px: int = 40
+    folder: Path, *, classes: int = 3, groups: int = 8, per_group: int = 2, side_px: int = 40
 ) -> Path:
     """Write noisy images of one colour per class, each group a little lighter or darker."""
     random = np.random.default_rng(7)

@@ -45,6 +45,10 @@ class ObjectStore:
         else:
             self._s3.pipe_file(uri, content.read_bytes() if isinstance(content, Path) else content)
 
+    def listed(self, uri: str) -> list[str]:
+        """All keys below a URI, with their bucket."""
+        return [str(key) for key in self._s3.find(uri)]
+
     def etag(self, uri: str) -> str:
         """The version of an object."""
         return str(self._s3.info(uri)["ETag"])

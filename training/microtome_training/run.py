@@ -40,6 +40,10 @@ from microtome_training.storage import RUN_FOLDER, Storage
 from microtome_training.worker import SCORE, Job, fit_worker
 
 RECIPE_FILE = "recipe.yaml"
+UNJUDGED = (
+    "no held-out image has another group of its class to be found in, so the last epoch was kept "
+    "unjudged; bring more groups, or hold out more by data.validation_fraction"
+)
 KEPT = 2  # the best and the newest; Ray keeps the newest in any case
 
 
@@ -150,7 +154,10 @@ def fit_sets(
         finally:
             storage.upload(logs)
         metrics, card = keep_best(result, job, storage)
-    return FitSummary(settings.out, card, metrics, training.notes)
+    notes = training.notes
+    if validation is not None and "R@1" not in metrics:
+        notes += (UNJUDGED,)
+    return FitSummary(settings.out, card, metrics, notes)
 
 
 def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:

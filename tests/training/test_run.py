@@ -1,0 +1,135 @@
+"""A recipe becomes a model folder on Ray, whatever dies meanwhile and wherever it is kept."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from microtome.datasets.labelled import load_dataset
+from microtome.errors import SettingError, TrainingDiverged
+from microtome.models.registry import load_encoder
+from microtome_training.reading import load_recipe
+from microtome_training.recipe import Recipe
+from microtome_training.run import (
+    FitSummary,
+    RunSettings,
+    check_batch,
+    checked_classes,
+    run_training,
+)
+from support.made_patches import TINY, TINY_CGD, write_patches
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patches(tmp_path_factory.mktemp("patches"))
+
+
+def recipe_of(patches: Path, *changes: str, base: str = "folder-cgd") -> Recipe:
+    tiny = TINY_CGD if base == "folder-cgd" else TINY
+    return load_recipe([base], [*tiny, f"data.dataset=folder:{patches}", *changes])
+
+
+def settings_of(out: object, workers: int = 1, **others: bool) -> RunSettings:
+    return RunSettings(str(out), workers, cpus_per_worker=1, **others)
+
+
+EXACT = ["fit.epochs=2", "fit.checkpoint_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(patches: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster) -> FitSummary:
+    """A run of two workers that nothing happened to."""
+    out = tmp_path_factory.mktemp("unbroken")
+    return run_training(recipe_of(patches, *EXACT), settings_of(out, workers=2))
+
+
+def test_the_result_is_a_model_that_encodes(unbroken: FitSummary) -> None:
+    encoder = load_encoder(unbroken.out)
+    assert encoder.card.model_id == unbroken.card.model_id
+    assert encoder.card.dim == 16
+    assert "c0" not in encoder.card.training_data
+    assert encoder.card.metrics["R@1"] > 0.9  # the classes are colours
+    assert encoder.card.licence == "CC0-1.0"  # nobody claims its random beginning
+
+
+def test_the_log_tells_every_epoch(unbroken: FitSummary) -> None:
+    folder = Path(unbroken.out) / "training"
+    with (folder / "log.csv").open() as file:
+        judged = [row for row in csv.DictReader(file) if row["R@1"]]
+    assert [row["epoch"] for row in judged] == ["1", "2"]
+    assert all(float(row["images_per_s"]) > 0 for row in judged)
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert load_recipe([str(folder / "recipe.yaml")]).fit.epochs == 2
+
+
+def kill_a_worker_after(kept: int, out: Path, killed: list[int]) -> None:
+    """SIGKILL one training worker of this process's Ray once `kept` checkpoints lie in `out`."""
+    while len(list(out.glob("training/checkpoint_*/state.json"))) < kept:
+        time.sleep(0.05)
+    for process in psutil.Process().children(recursive=True):
+        if process.name().startswith("ray::RayTrainWo"):
+            os.kill(process.pid, signal.SIGKILL)
+            killed.append(process.pid)
+            return
+
+
+def test_a_worker_killed_in_mid_epoch_changes_nothing(
+    unbroken: FitSummary, patches: Path, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+    threading.Thread(target=kill_a_worker_after, args=(1, tmp_path, killed), daemon=True).start()
+    broken = run_training(recipe_of(patches, *EXACT), settings_of(tmp_path, workers=2))
+    assert killed
+    assert broken.card.weights_sha256 == unbroken.card.weights_sha256
+
+
+def test_a_new_run_doesn_t_mix_with_an_old_one(unbroken: FitSummary, patches: Path) -> None:
+    with pytest.raises(SettingError, match="holds a run already"):
+        run_training(recipe_of(patches), settings_of(unbroken.out))
+
+
+def test_a_run_kept_in_a_bucket_goes_on_from_it(s3, patches: Path, ray_cluster) -> None:
+    bucket = s3.bucket()
+    out = f"{bucket}/model"
+    first = run_training(recipe_of(patches, "fit.epochs=1", base="folder-lgffem"), settings_of(out))
+    assert first.card.dim == 32
+    stored = {path.removeprefix(bucket.removeprefix("s3://")) for path in s3.listed(bucket)}
+    assert {"/model/card.json", "/model/weights.safetensors", "/model/training/log.csv"} <= stored
+
+    # Half way through the second epoch its rate explodes: the first epoch stays.
+    wild = recipe_of(patches, "fit.epochs=2", "optimiser.lr=1e30", base="folder-lgffem")
+    with pytest.raises(TrainingDiverged, match="of epoch 2"):
+        run_training(wild, settings_of(out, resume=True))
+
+
+def test_ray_data_can_feed(patches: Path, tmp_path: Path, ray_cluster) -> None:
+    changes = ["data.feeding=ray-data", "fit.per_class=null", "fit.epochs=1"]
+    made = run_training(recipe_of(patches, *changes, base="folder-lgffem"), settings_of(tmp_path))
+    assert made.metrics["epoch"] == 1
+
+
+def test_a_class_of_one_image_is_told_or_refused(patches: Path, tmp_path: Path) -> None:
+    labelled = load_dataset(f"folder:{patches}")
+    one = labelled.take([0, 16, 17, 32, 33])
+    told = checked_classes(one, recipe_of(patches, base="folder-lgffem"))
+    assert told.notes[-1].startswith("c0: one image to fit to")
+    with pytest.raises(SettingError, match="c0: one image to fit to, but triplets need two"):
+        checked_classes(one, recipe_of(patches))
+    with pytest.raises(SettingError, match="fewer than two classes"):
+        checked_classes(labelled.take([0, 1]), recipe_of(patches))
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(8, 3), (8, 8), (64, 128)])
+def test_a_batch_that_workers_can_t_share_is_refused(batch_size: int, workers: int) -> None:
+    with pytest.raises(SettingError, match=f"multiple of the {workers} workers"):
+        check_batch(batch_size, range(workers, workers + 1))
