@@ -247,7 +247,7 @@ def _tags(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def _tagged(uri: str, when: str) -> dict[str, int] | None:
-    fitting = [state for state in states(uri) if state.run_id.startswith(when)]
+    fitting = [state for state in states(uri) if when and state.run_id.startswith(when)]
     exact = [state for state in fitting if state.run_id == when]
     if len(fitting) > 1 and not exact:
         if _is_time(when):  # 20261122 begins the ids of a whole day's runs
@@ -257,7 +257,7 @@ def _tagged(uri: str, when: str) -> dict[str, int] | None:
             f"{_some(state.run_id for state in fitting)}",
             remedy="Write more of the id.",
         )
-    return dict((exact or fitting)[0].versions) if when and fitting else None
+    return dict((exact or fitting)[0].versions) if fitting else None
 
 
 def _numbered(uri: str, when: str) -> dict[str, int] | None:
