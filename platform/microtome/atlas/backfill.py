@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.backfill_plan import BackfillPlan, HeldSlide
 from microtome.atlas.columns import ColumnFile, TableVersion, replace_columns
-from microtome.atlas.commit import checked
+from microtome.atlas.judgement import checked
 from microtome.atlas.ledger import Work, WorkStatus, read_work, record
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.schema import vector_column

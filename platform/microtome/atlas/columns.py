@@ -1,24 +1,26 @@
 """Other values for some columns of a table, without touching its rows or its other columns.
 
 A Lance fragment is rows in several files, each with some of the columns. A new file for some
-columns takes their place in one commit, `DataReplacement`: rows keep their ids and their places,
-and an index loses sight only of the fragments, and of the columns, that were replaced.
+columns takes their place in one commit: rows keep their ids and their places, and an index loses
+sight only of the fragments, and of the columns, that were replaced.
 
 1. For each fragment, all values of those columns are written to a file beside its own; it has a
    place for every row that was ever in the fragment, and deleted rows are null there.
-2. One commit puts the files in place, all or none.
+2. One commit puts the files in place, all or none. What the columns had before stays in the old
+   files as dead bytes, until the next compaction.
 
-What of Lance 14 this leans on, each tried: a column may have had a file of its own, may have
-shared one (which then keeps it as dead bytes until the next compaction), or may have had none,
-as nulls do that `add_columns` made; all files of one commit must hold the same columns; and Lance
-doesn't look whether a file has as many rows as its fragment, so it is checked here.
+The commit is Lance's `Update` of columns. Its `DataReplacement` does the same for one column, but
+refuses a column that has a file of its own together with one that has none, as nulls do that
+`add_columns` made. Neither looks whether a file has as many rows as its fragment: that is checked
+here.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lance
@@ -32,6 +34,7 @@ from microtome.atlas.storage import storage_options, writing
 from microtome.atlas.tables import STORAGE_VERSION, table_uri
 from microtome.atlas.writer import Writer
 
+GONE = -2  # Lance's sign for a column of a file that is nobody's any more
 BATCH_ROWS = 32_768  # 32 MB of 512 float16 values
 
 
@@ -162,12 +165,34 @@ def replace_columns(
     landed: list[ColumnFile] = []
 
     def operation(dataset: lance.LanceDataset) -> lance.LanceOperation.BaseOperation:
-        rows = {one.fragment_id: one.metadata.physical_rows for one in dataset.get_fragments()}
-        landed[:] = [file for file in files if rows.get(file.fragment) == file.rows]
-        return lance.LanceOperation.DataReplacement(
-            [lance.LanceOperation.DataReplacementGroup(one.fragment, one.file) for one in landed]
+        fragments = {one.fragment_id: one.metadata for one in dataset.get_fragments()}
+        landed[:] = [
+            file
+            for file in files
+            if file.fragment in fragments and fragments[file.fragment].physical_rows == file.rows
+        ]
+        return lance.LanceOperation.Update(
+            updated_fragments=[_with_file(fragments[one.fragment], one.file) for one in landed],
+            fields_modified=sorted({number for one in landed for number in one.file.fields}),
+            update_mode="rewrite_columns",
         )
 
     if files:
         writer.commit(table, operation, message)
     return frozenset(file.fragment for file in landed)
+
+
+def _with_file(fragment: lance.FragmentMetadata, new: DataFile) -> lance.FragmentMetadata:
+    """A fragment that has some columns in a new file, and no longer where it had them."""
+    kept = []
+    for file in fragment.files:
+        fields = [GONE if number in new.fields else number for number in file.fields]
+        if set(fields) != {GONE}:
+            kept.append(_with_fields(file, fields))
+    return replace(fragment, files=[*kept, new])
+
+
+def _with_fields(file: DataFile, fields: list[int]) -> DataFile:
+    changed = copy(file)
+    changed.fields = fields
+    return changed
