@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long check format bench-engine bench-reading constraints pathml-env clean help
+.PHONY: demo test test-long check format bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,12 @@ bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same s
 	-$(BIN)/python -m pip install --quiet --no-deps -r tests/benchmarks/reading/rivals.txt
 	$(BIN)/python tests/benchmarks/reading
 	$(BIN)/python tests/benchmarks/reading/remote.py
+
+bench-training: $(INSTALLED)  ## Ray Train against a plain loop, two workers against one, caching
+	$(BIN)/python tests/benchmarks/training
+
+bench-quality: $(INSTALLED)  ## fit both models to real tissue: beat a histogram and themselves
+	$(BIN)/python tests/benchmarks/training/quality.py
 
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py

@@ -4,9 +4,9 @@
 
 LC25000's lung images, 224 px, three classes; a group is the source image that augmented copies were
 made of. 30 % of the groups are set aside for testing; 15 % of the rest validate. Each test image is
-ranked against those of other groups: those of the test set alone (R@1 new), and those of the whole
-set (R@1 all), as an archive would hold what was learnt from too. Beside each fitted model stand the same network untrained and
-an 8 × 8 × 8 colour histogram (square-rooted, cosine).
+ranked against images of other groups: those of the test set alone (R@1 new), and those of the whole
+set (R@1 all), as an archive would hold what was learnt from too. Beside each fitted model stand the
+same network untrained and an 8 × 8 × 8 colour histogram (square-rooted, cosine).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main(wanted: list[str]) -> None:
     labelled = load_dataset(f"folder:{data}/patches/lc25000_lung224")
     rest, test = split_by_group(labelled, 0.3, SEED)
     training, validation = split_by_group(rest, 0.15, SEED)
-    images = Test(rest, test)
+    images = Images(rest, test)
     histogram = images.score(histograms(images.pixels))
     print(f"{len(training)} images to fit to, {len(validation)} to validate, {len(test)} to test\n")
     print("| model | R@1 new | R@1 all | mAP@R new | minutes |\n|---|---:|---:|---:|---:|")
@@ -178,7 +178,7 @@ class Score:
         return f"{self.new.recall_at_1:.3f} | {self.everything:.3f} | {self.new.map_at_r:.3f}"
 
 
-class Test:
+class Images:
     """The images of a set, the last of which are test images."""
 
     def __init__(self, rest: LabelledSet, test: LabelledSet) -> None:
