@@ -29,7 +29,7 @@ from microtome.console import (
 )
 
 if TYPE_CHECKING:
-    from microtome.engine.index import IndexSummary
+    from microtome.engine.run import IndexSummary
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -96,11 +96,19 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     ] = "auto",
     wave_slides: Annotated[int, typer.Option(help="Slides per commit, at most.")] = 16,
     wave_s: Annotated[
-        float, typer.Option(help="Seconds after which the next finished slide brings a commit.")
+        float, typer.Option(help="Seconds after which what is finished is committed.")
     ] = 30.0,
     allow_licence: Annotated[
         list[str] | None,
         typer.Option(help="Allow weights under this non-permissive licence; may be repeated."),
+    ] = None,
+    retry_failed: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Try slides again that failed for this CAUSE, or `all`; may be repeated. Without "
+            "it, files that are broken in themselves are left alone until they change.",
+            metavar="CAUSE",
+        ),
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -127,6 +135,7 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             wave_slides=wave_slides,
             wave_s=wave_s,
             allow_licences=tuple(allow_licence or ()),
+            retry_failed=tuple(retry_failed or ()),
         )
         from microtome.engine.index import run_index
 
@@ -145,20 +154,23 @@ def print_summary(summary: IndexSummary) -> None:
     say = err.print
     if summary.already_done:
         say(f"{summary.already_done:,} of {summary.wanted:,} slides were in the atlas already")
-    if not summary.finished:
-        return
-    failed = summary.failed.total()
-    say(
-        f"[bold]{summary.done:,} done[/], {summary.empty:,} empty, {failed:,} failed; "
-        f"{summary.tiles:,} tiles, {summary.bytes_read / 1e6:,.1f} MB read"
-    )
-    say(
-        f"{summary.embed_s:,.1f} s after {summary.startup_s:,.1f} s of start-up: "
-        f"{summary.tiles_per_s:,.0f} tiles/s, {summary.s_per_slide:,.2f} s per slide"
-    )
+    if summary.left_alone:
+        say(
+            f"{summary.left_alone:,} failed before and were left alone; try them again by "
+            "--retry-failed CAUSE"
+        )
+    if summary.finished:
+        say(
+            f"[bold]{summary.done:,} done[/], {summary.empty:,} empty, {summary.failed_now:,} "
+            f"failed; {summary.tiles:,} tiles, {summary.bytes_read / 1e6:,.1f} MB read"
+        )
+        say(
+            f"{summary.embed_s:,.1f} s after {summary.startup_s:,.1f} s of start-up: "
+            f"{summary.tiles_per_s:,.0f} tiles/s, {summary.s_per_slide:,.2f} s per slide"
+        )
     for cause, count in sorted(summary.failed.items()):
         say(f"  {count:,} × {cause}", style="red")
-    if failed:
+    if summary.failed:
         say(
             f"microtome slides --atlas {escape(summary.atlas)} --status failed  says why",
             style="dim",

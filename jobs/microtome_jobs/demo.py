@@ -14,7 +14,8 @@ from pathlib import Path
 
 from microtome.atlas.atlas import Atlas
 from microtome.config import IndexSettings
-from microtome.engine.index import IndexSummary, run_index
+from microtome.engine.index import run_index
+from microtome.engine.run import IndexSummary
 from microtome.errors import SettingError
 from microtome.search.gallery import write_gallery
 from microtome.search.query import TileQuery

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from microtome.errors import SettingError
+from microtome.errors import SettingError, SlideError
 
 MAX_TILE_PX = 4096
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -82,8 +82,10 @@ class IndexSettings:
         cpus_per_worker: cores of each, for decoding and, without a GPU, for the model.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         wave_slides: slides that become visible in one commit, at most.
-        wave_s: seconds after which the next slide to finish brings a commit, even of fewer slides.
+        wave_s: seconds after which what is finished is committed, even if it is fewer slides.
         allow_licences: non-permissive licences of weights that are allowed, by name.
+        retry_failed: causes of earlier failures to try again although they lie in the file itself;
+            `all` is each.
     """
 
     sources: tuple[str, ...]
@@ -101,6 +103,7 @@ class IndexSettings:
     wave_slides: int = 16
     wave_s: float = 30.0
     allow_licences: tuple[str, ...] = ()
+    retry_failed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -113,6 +116,9 @@ class IndexSettings:
         check_choice("precision", self.precision, get_args(Precision))
         check_whole("wave_slides", self.wave_slides, least=1)
         check_positive("wave_s", self.wave_s)
+        causes = ("all", *sorted(error.cause for error in SlideError.__subclasses__()))
+        for cause in self.retry_failed:
+            check_choice("retry_failed", cause, causes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ class EmbedSettings:
         cpus_per_worker: as in `IndexSettings`.
         precision: as in `IndexSettings`.
         wave_slides: slides whose vectors are kept in one commit, at most.
-        wave_s: seconds after which the next slide to finish brings a commit, even of fewer slides.
+        wave_s: seconds after which what is finished is committed, even if it is fewer slides.
         allow_licences: non-permissive licences of weights that are allowed, by name.
     """
 

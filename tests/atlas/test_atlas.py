@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lance
@@ -12,9 +14,11 @@ import pytest
 from microtome.atlas import atlas as atlas_module
 from microtome.atlas import schema
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.runs import start_run
+from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings
 from microtome.errors import AtlasMismatch, AtlasNotFound, ModelMismatch, SettingError
-from support.made_atlas import CARD, COLUMNS, GRID, MadeAtlas, open_or_create
+from support.made_atlas import CARD, COLUMNS, GRID, MadeAtlas, content_id, open_or_create, state_of
 
 OTHER_MODEL = replace(CARD, name="other", weights_sha256="11")
 
@@ -62,6 +66,7 @@ def test_opening_to_write_again_changes_nothing(tmp_path: Path):
     ("change", "error", "words"),
     [
         ({"grid": GridSettings(0.25, 16, 16)}, AtlasMismatch, r"0\.5um-16px-16px, not 0\.25um"),
+        ({"min_tissue": 0.25}, AtlasMismatch, "at least 0.5 tissue, not 0.25"),
         ({"card": OTHER_MODEL}, ModelMismatch, f"of made .{CARD.model_id}., not of other"),
         ({"card": replace(CARD, mpp=1.0)}, ModelMismatch, "made for 1 µm per pixel, .* has 0.5"),
         ({"columns": pa.schema([("age", pa.string())])}, AtlasMismatch, "'age'.* string.* int64"),
@@ -72,8 +77,11 @@ def test_opening_to_write_again_changes_nothing(tmp_path: Path):
 def test_what_does_not_fit_is_refused(tmp_path: Path, change, error, words):
     MadeAtlas(str(tmp_path))
     asked = {"grid": GRID, "card": CARD, "columns": COLUMNS} | change
-    with pytest.raises(error, match=words) as caught:
-        open_or_create(str(tmp_path), asked["grid"], asked["card"], asked["columns"])
+    with (
+        pytest.raises(error, match=words) as caught,
+        open_writer(str(tmp_path), "test") as writer,
+    ):
+        Atlas.open_or_create(writer, **asked)
     assert caught.value.remedy
 
 
@@ -95,11 +103,41 @@ def test_new_manifest_columns_are_null_for_earlier_slides(tmp_path: Path):
 
 
 def test_a_newer_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(schema, "FORMAT_VERSION", 3)
+    open_or_create(str(tmp_path))
     monkeypatch.setattr(schema, "FORMAT_VERSION", 2)
-    MadeAtlas(str(tmp_path))
-    monkeypatch.setattr(schema, "FORMAT_VERSION", 1)
-    with pytest.raises(AtlasMismatch, match="has format 2, this program reads up to 1"):
+    refused = pytest.raises(AtlasMismatch, match="has format 3, this program reads up to 2")
+    with refused:
         Atlas.open(str(tmp_path))
+    with refused, open_writer(str(tmp_path), "test"):
+        pass
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> str:
+    """An atlas as format 1 had it: it says nothing of the least tissue, and knows no lease."""
+    made = MadeAtlas(str(tmp_path / "older"))
+    made.committer.commit([made.done("a")])
+    start_run(made.writer, "index", {"min_tissue": 0.25}, CARD)
+    facts = {"microtome:format_version": "1", "microtome:grid": json.dumps(asdict(GRID))}
+    made.atlas.tiles.update_schema_metadata(facts, replace=True)
+    del made
+    shutil.rmtree(tmp_path / "older" / "_lease")
+    return str(tmp_path / "older")
+
+
+def test_an_older_format_is_read_as_it_is(older: str):
+    atlas = Atlas.open(older)
+    assert (atlas.format_version, atlas.min_tissue, atlas.grid) == (1, None, GRID)
+    assert atlas.tiles.count_rows() == 5
+
+
+def test_an_older_format_is_renewed_by_whoever_writes(older: str):
+    with pytest.raises(AtlasMismatch, match=r"at least 0\.25 tissue, not 0\.5"):
+        open_or_create(older)
+    atlas = Atlas.open(older)
+    assert (atlas.format_version, atlas.min_tissue, atlas.grid) == (2, 0.25, GRID)
+    assert state_of(atlas) == {"a": (content_id("a"), 5, "done", 5)}
 
 
 def test_tables_of_another_program_are_no_atlas(tmp_path: Path):

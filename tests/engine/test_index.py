@@ -13,7 +13,8 @@ import pytest
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.reading import list_slides
 from microtome.config import GridSettings, IndexSettings, MppSettings
-from microtome.engine.index import IndexSummary, run_index
+from microtome.engine.index import run_index
+from microtome.engine.run import IndexSummary
 from microtome.errors import AtlasMismatch, AtlasWriteFailed, ModelMismatch, SourceNotFound
 from microtome_jobs.made.slides import MadeArchive, MadeSpec, make_slides
 
@@ -105,13 +106,30 @@ def test_manifest_columns_stand_beside_every_tile(indexed: tuple[Atlas, IndexSum
     }
 
 
-def test_a_second_run_only_tries_what_failed(archive: MadeArchive, copy_of: Path) -> None:
+def test_a_second_run_only_tries_what_may_fare_better(archive: MadeArchive, copy_of: Path) -> None:
     before = Atlas.open(str(copy_of)).tiles.version
 
     again = run_index(settings_for(archive, copy_of))
 
-    assert (again.already_done, again.done, again.failed.total()) == (3, 0, 2)
+    assert (again.already_done, again.done) == (3, 0)
+    assert again.failed == {"truncated": 1, "no-mpp": 1}
+    assert (again.left_alone, attempts(copy_of)) == (1, {"truncated": 1, "no-mpp": 2})
     assert Atlas.open(str(copy_of)).tiles.version == before
+
+
+def test_broken_slides_are_tried_again_where_asked(archive: MadeArchive, copy_of: Path) -> None:
+    settings = replace(settings_for(archive, copy_of), retry_failed=("truncated",))
+
+    again = run_index(settings)
+
+    assert (again.failed, again.left_alone) == ({"truncated": 1, "no-mpp": 1}, 0)
+    assert attempts(copy_of) == {"truncated": 2, "no-mpp": 2}
+
+
+def attempts(atlas: Path) -> dict[str, int]:
+    """How often the slides that failed were tried."""
+    failed = list_slides(Atlas.open(str(atlas)), "failed")
+    return {row["slide_id"]: row["attempts"] for row in failed}
 
 
 def test_allowing_an_assumed_mpp_brings_the_slide_in(archive: MadeArchive, copy_of: Path) -> None:
@@ -156,6 +174,26 @@ def test_a_changed_slide_replaces_its_old_tiles(rescanned: MadeArchive, copy_of:
     assert again.done == 1
     assert len(now) == again.tiles
     assert not now & before
+
+
+@pytest.fixture
+def renamed(archive: MadeArchive) -> Iterator[MadeArchive]:
+    """The archive while one of its slides goes by another name."""
+    old, new = archive.folder / "case01-a.svs", archive.folder / "moved.svs"
+    old.rename(new)
+    yield archive
+    new.rename(old)
+
+
+def test_a_renamed_slide_is_known_by_its_bytes(renamed: MadeArchive, copy_of: Path) -> None:
+    before = tile_ids(copy_of)
+
+    settings = replace(settings_for(renamed, copy_of), manifest=None)
+    again = run_index(settings)
+
+    ids = {"case01-a": "moved.svs", "case01-b": "case01-b.svs"}
+    assert (again.done, again.unchanged, again.tiles) == (0, 3, 0)
+    assert tile_ids(copy_of) == {tile: ids.get(slide, slide) for tile, slide in before.items()}
 
 
 def test_neither_a_copy_nor_a_namesake_pushes_a_slide_out(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from microtome.atlas.outcome import SlideOutcome
-from microtome.engine.index import waves, with_lost
+from microtome.engine.waves import waves, with_lost
+from microtome.errors import AtlasWriteFailed
 from microtome.slides.slide import SlideRef
 
 
@@ -31,6 +35,50 @@ def test_a_wave_ends_by_number_or_by_time(
     found = waves([failed(str(n)) for n in range(outcomes)], slides, seconds)
 
     assert [len(wave) for wave in found] == sizes
+
+
+def test_a_slide_that_takes_long_holds_nothing_back() -> None:
+    committed = threading.Event()
+
+    def slow() -> Iterator[SlideOutcome]:
+        yield failed("a")
+        assert committed.wait(30)
+        yield failed("b")
+
+    found = []
+    for wave in waves(slow(), slides=10, seconds=0.1):
+        found.append([outcome.ref.slide_id for outcome in wave])
+        committed.set()
+
+    assert found == [["a"], ["b"]]
+
+
+def test_an_error_goes_up_and_ends_the_waiting() -> None:
+    def failing() -> Iterator[SlideOutcome]:
+        yield failed("a")
+        raise AtlasWriteFailed("the disk is full")
+
+    with pytest.raises(AtlasWriteFailed):
+        list(waves(failing(), slides=10, seconds=60.0))
+
+
+def test_nothing_more_is_asked_for_once_the_waves_are_unwanted() -> None:
+    asked = []
+
+    def endless() -> Iterator[SlideOutcome]:
+        for number in itertools.count():
+            asked.append(number)
+            yield failed(str(number))
+            time.sleep(0.01)
+
+    taken = waves(endless(), slides=1, seconds=60.0)
+    next(taken)
+    taken.close()  # as a commit that fails does
+    time.sleep(0.1)
+    then = len(asked)
+    time.sleep(0.1)
+
+    assert len(asked) == then
 
 
 def test_an_interrupt_still_yields_what_has_come() -> None:

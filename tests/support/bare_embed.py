@@ -14,7 +14,7 @@ from microtome.atlas.outcome import SlideOutcome
 from microtome.config import EmbedSettings, MppSettings
 from microtome.engine import embed
 from microtome.engine.cluster import Node
-from microtome.engine.index import IndexSummary
+from microtome.engine.run import IndexSummary
 from microtome.engine.slide_work import SlideWork, Work
 from microtome.slides.slide import SlideRef
 from support.coloured_atlas import COLUMNS, GRID, QUILTS, MeanColour, Quilt

@@ -1,22 +1,23 @@
 """The atlas as a whole: four tables under one URI that know their grid and their models.
 
 Whatever identifies an atlas stands in the tables themselves, where any reader of Lance finds it:
-format version and grid in the schema metadata of `tiles`, each model's card in the metadata of its
-vector column. `tiles` is made last, so an atlas exists exactly when all of it does.
+format version, grid and least tissue in the schema metadata of `tiles` (see `format`), each model's
+card in the metadata of its vector column. `tiles` is made last, so an atlas exists exactly when all
+of it does.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import lance
 import pyarrow as pa
 
 from microtome.atlas import schema
+from microtome.atlas.format import Format
 from microtome.atlas.storage import check_uri, location, storage_options
 from microtome.atlas.tables import lost_table, open_table
 from microtome.atlas.versions import resolve
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     import lancedb
 
 MPP_TOLERANCE = 0.01
-VERSION_KEY = b"microtome:format_version"
-GRID_KEY = b"microtome:grid"
 MANIFEST_COLUMN = {b"doc": b"from the manifest"}
 
 
@@ -43,7 +42,8 @@ class Atlas:
         grid: where its tiles lie.
         columns: the manifest columns, which `tiles` and `slides` both hold.
         models: card of each model that has a vector column, by model id.
-        format_version: `schema.FORMAT_VERSION` of the program that made it.
+        min_tissue: least fraction of a tile that is tissue; None where format 1 doesn't say.
+        format_version: `schema.FORMAT_VERSION` of the program that made or renewed it.
         pinned: version of each table, where it is the atlas as it once was: see `at`.
     """
 
@@ -51,6 +51,7 @@ class Atlas:
     grid: GridSettings
     columns: pa.Schema
     models: Mapping[str, ModelCard]
+    min_tissue: float | None = None
     format_version: int = schema.FORMAT_VERSION
     pinned: Mapping[str, int] | None = None
 
@@ -75,7 +76,12 @@ class Atlas:
 
     @classmethod
     def open_or_create(
-        cls, writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Schema
+        cls,
+        writer: Writer,
+        grid: GridSettings,
+        card: ModelCard,
+        columns: pa.Schema,
+        min_tissue: float = 0.5,
     ) -> Self:
         """Open the atlas to write to it, or make it; adds manifest columns that are new, as nulls.
 
@@ -86,9 +92,10 @@ class Atlas:
             grid: the grid its tiles have, or will have.
             card: the model whose vectors it holds, or will hold.
             columns: the manifest's columns beyond slide id, case id, uri and mpp.
+            min_tissue: least fraction of a tile that is tissue.
 
         Raises:
-            AtlasMismatch: it has another grid, a column of another type, or a newer format.
+            AtlasMismatch: its tiles were cut otherwise, or it has a column of another type.
             ModelMismatch: it holds another model's vectors, or the model is for another mpp.
             AtlasWriteFailed: the store refuses the write.
         """
@@ -96,10 +103,10 @@ class Atlas:
         _check_names(columns)
         tiles = open_table(writer.uri, "tiles")
         if tiles is None:
-            _create(writer, grid, card, columns)
+            _create(writer, Format(schema.FORMAT_VERSION, grid, min_tissue), card, columns)
         else:
             found = cls._described(writer.uri, tiles.schema)
-            found._check_grid(grid)
+            found._check_cut(grid, min_tissue)
             found._check_model(card)
             for table in ("slides", "tiles"):
                 writer.transact(table, partial(add_columns, writer.uri, columns))
@@ -108,29 +115,17 @@ class Atlas:
     @classmethod
     def _described(cls, uri: str, tiles: pa.Schema) -> Self:
         """What the schema of `tiles` says about the atlas."""
-        metadata = tiles.metadata or {}
-        try:
-            version = int(metadata[VERSION_KEY])
-            grid = GridSettings(**json.loads(metadata[GRID_KEY]))
-        except (KeyError, ValueError, TypeError):
-            raise AtlasMismatch(
-                f"the tables at {uri} were not made by Microtome", remedy="Name another URI."
-            ) from None
-        if version > schema.FORMAT_VERSION:
-            raise AtlasMismatch(
-                f"the atlas {uri} has format {version}, this program reads up to "
-                f"{schema.FORMAT_VERSION}",
-                remedy="Update Microtome.",
-            )
+        said = Format.of(uri, tiles.metadata)
         further = [field for field in tiles if field.name not in schema.TILES.names]
         vectors = [field for field in further if field.name.startswith(schema.VECTOR_PREFIX)]
         cards = [ModelCard.from_json(field.metadata[schema.CARD_KEY].decode()) for field in vectors]
         return cls(
             uri,
-            grid,
+            said.grid,
             pa.schema([field for field in further if field not in vectors]),
             {card.model_id: card for card in cards},
-            version,
+            said.min_tissue,
+            said.version,
         )
 
     def at(self, when: str) -> Self:
@@ -149,12 +144,18 @@ class Atlas:
             raise lost_table(self.uri, "tiles")
         return replace(self._described(self.uri, then.schema), pinned=pinned)
 
-    def _check_grid(self, grid: GridSettings) -> None:
+    def _check_cut(self, grid: GridSettings, min_tissue: float) -> None:
         if grid != self.grid:
             raise AtlasMismatch(
                 f"the atlas {self.uri} has the grid {self.grid.key}, not {grid.key}",
                 remedy=f"Ask for mpp {self.grid.mpp:g}, tile-px {self.grid.tile_px} and stride-px "
                 f"{self.grid.stride_px}, or name a new atlas.",
+            )
+        if self.min_tissue not in {None, min_tissue}:
+            raise AtlasMismatch(
+                f"the tiles of the atlas {self.uri} hold at least {self.min_tissue:g} tissue, not "
+                f"{min_tissue:g}",
+                remedy=f"Ask for --min-tissue {self.min_tissue:g}, or name a new atlas.",
             )
 
     def _check_model(self, card: ModelCard) -> None:
@@ -211,12 +212,8 @@ class Atlas:
         return opened
 
 
-def _create(writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Schema) -> None:
+def _create(writer: Writer, cut: Format, card: ModelCard, columns: pa.Schema) -> None:
     """Make the tables that are missing, `tiles` last."""
-    facts: dict[bytes, Any] = {
-        VERSION_KEY: str(schema.FORMAT_VERSION).encode(),
-        GRID_KEY: json.dumps(asdict(grid)).encode(),
-    }
     manifest = [field.with_metadata(MANIFEST_COLUMN) for field in columns]
     planned = {
         "runs": schema.RUNS,
@@ -231,7 +228,7 @@ def _create(writer: Writer, grid: GridSettings, card: ModelCard, columns: pa.Sch
                 f"the tables at {writer.uri} hold rows, but there is no table of tiles",
                 remedy="Restore the folder tiles.lance from a backup, or name a new atlas.",
             )
-        writer.create(table, columns_of_table.with_metadata(facts))
+        writer.create(table, columns_of_table.with_metadata(cut.to_metadata()))
 
 
 def add_columns(uri: str, columns: pa.Schema, dataset: lance.LanceDataset) -> None:

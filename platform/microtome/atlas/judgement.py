@@ -3,8 +3,8 @@
 A slide is known by its bytes. Where the atlas holds a wanted slide's bytes under another name, the
 worker embeds nothing (`SlideOutcome.status` is `known`), and here is decided what that means:
 
-- nothing lies any more where the other slide was read from: the slide was renamed, or moved to a
-  place that gives it another name. It goes by its new name;
+- nothing lies any more where the other slide was read from, or it is the very same file: the slide
+  was renamed, or moved to a place that gives it another name. It goes by its new name;
 - the other one is still there: this is a copy, and a failure that names both.
 
 What a wave may not do is push a slide out of the atlas because another one has its name.
@@ -71,7 +71,8 @@ def judged(
         verdict = _refuse_namesake(checked(outcome), known)
         other = owner.get(verdict.content_id, "")
         if verdict.status == "known":
-            if other and not lies_there(known.places[other]):
+            place = known.places.get(other, "")
+            if other and (place == outcome.ref.uri or not lies_there(place)):
                 owner.pop(known.contents.get(slide_id, ""), None)
                 renamed[slide_id] = other
                 owner[verdict.content_id] = slide_id

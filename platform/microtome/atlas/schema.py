@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from microtome.models.card import ModelCard
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # `format` says what changed
 PRIMARY_KEY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 
 

@@ -28,6 +28,7 @@ import lance
 import pyarrow as pa
 from lance.fragment import write_fragments
 
+from microtome.atlas.format import renew
 from microtome.atlas.lease import Lease, LeaseSettings, take_lease
 from microtome.atlas.schema import TABLES
 from microtome.atlas.storage import check_uri, may_pass, storage_options, write_failed
@@ -228,6 +229,7 @@ def open_writer(uri: str, purpose: str, settings: LeaseSettings | None = None) -
 
     Raises:
         AtlasBusy: another job writes to it.
+        AtlasMismatch: it is no atlas of Microtome, or of a newer format.
         AtlasError: the store refuses.
         SettingError: the URI holds credentials.
     """
@@ -242,6 +244,7 @@ def open_writer(uri: str, purpose: str, settings: LeaseSettings | None = None) -
             for table in TABLES:
                 if open_table(uri, table) is not None:
                     writer.fence(table)
+        renew(writer)
         yield writer
         clean = True
     finally:

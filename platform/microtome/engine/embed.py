@@ -20,8 +20,9 @@ from microtome.atlas.writer import Writer, open_writer
 from microtome.config import EmbedSettings
 from microtome.engine.cluster import cluster, nodes
 from microtome.engine.embed_slide import EmbedWork
-from microtome.engine.index import IndexSummary, counting, waves, with_lost, written_down
+from microtome.engine.run import IndexSummary, counting, written_down
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
+from microtome.engine.waves import waves, with_lost
 from microtome.models.card import ModelCard
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import canonical_name, load_card
