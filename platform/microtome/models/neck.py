@@ -208,21 +208,21 @@ class FusionLayer(nn.Module):
     def __init__(self, channels: int, drop_path: float = 0.0, rules: Rules = SOUND) -> None:
         super().__init__()
 
-        def look(**resample: bool) -> LocalGate:
+        def local_gate(**resample: bool) -> LocalGate:
             return LocalGate(channels, drop_path, rules, **resample)
 
-        def gaze(**resample: bool) -> GlobalGate:
+        def global_gate(**resample: bool) -> GlobalGate:
             return GlobalGate(channels, drop_path, rules, **resample)
 
         def node(*gates: Gate) -> nn.ModuleList:
             return nn.ModuleList([*gates, Fusion(len(gates), rules)])
 
-        self.inner3 = node(gaze(), look(upsample=True))
-        self.inner2 = node(gaze(), look(upsample=True))
-        self.outer1 = node(gaze(), look(upsample=True))
-        self.outer2 = node(look(), look(), gaze(downsample=True))
-        self.outer3 = node(look(), look(), gaze(downsample=True))
-        self.outer4 = node(look(), gaze(downsample=True))
+        self.inner3 = node(global_gate(), local_gate(upsample=True))
+        self.inner2 = node(global_gate(), local_gate(upsample=True))
+        self.outer1 = node(global_gate(), local_gate(upsample=True))
+        self.outer2 = node(local_gate(), local_gate(), global_gate(downsample=True))
+        self.outer3 = node(local_gate(), local_gate(), global_gate(downsample=True))
+        self.outer4 = node(local_gate(), global_gate(downsample=True))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Map four (N, C, Hᵢ, Wᵢ), finest first, to four of the same shapes."""
