@@ -1,0 +1,166 @@
+"""`microtome verify` and `microtome maintain`. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microtome.console import (
+    AtlasOption,
+    ConfigOption,
+    Exit,
+    JsonOption,
+    err,
+    out,
+    print_json,
+    print_table,
+    reporting,
+)
+
+if TYPE_CHECKING:
+    from microtome.atlas.maintain import Maintained
+    from microtome.atlas.verify import Report
+
+app = typer.Typer(no_args_is_help=True)
+
+SHOWN = 50  # findings; --json gives all
+
+VERIFY_EPILOG = """
+Examples:
+
+  microtome verify --atlas atlas
+
+  microtome verify --atlas s3://bucket/atlas --vectors --json
+
+  microtome verify --atlas atlas --repair
+
+Exit code: 0 everything holds; 1 a promise is broken, or the atlas can't be read; 2 a wrong setting.
+"""
+
+MAINTAIN_EPILOG = """
+Examples:
+
+  microtome maintain --atlas atlas
+
+  microtome maintain --atlas s3://bucket/atlas --retention-days 1 --no-index
+
+Exit code: 0 done; 1 another job writes to the atlas, or the store refuses; run it again to go on.
+"""
+
+
+@app.command(epilog=VERIFY_EPILOG)
+def verify(
+    atlas: AtlasOption,
+    vectors: Annotated[
+        bool,
+        typer.Option("--vectors", help="Also read every vector, and hash every tile id anew."),
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended, then look again.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Prove that every planned tile is in the atlas once; writes nothing without --repair."""
+    with reporting(as_json):
+        from microtome.atlas.atlas import Atlas
+        from microtome.atlas.repair import repair as mend
+        from microtome.atlas.verify import verify as look
+        from microtome.atlas.writer import open_writer
+
+        def starting(check: str) -> None:
+            err.print(f"{check} …", style="dim")
+
+        if repair:
+            Atlas.open(atlas)
+            with open_writer(atlas, "verify --repair") as writer:
+                repaired = mend(writer, vectors=vectors, starting=starting)
+            report, facts, actions = repaired.after, repaired.to_json(), repaired.actions
+        else:
+            report = look(atlas, vectors=vectors, starting=starting)
+            facts, actions = report.to_json(), ()
+        if as_json:
+            print_json(facts)
+        else:
+            print_report(report)
+            for action in actions:
+                out.print(action, markup=False, highlight=False)
+    if not report.holds:
+        raise typer.Exit(Exit.FAILED)
+
+
+def print_report(report: Report) -> None:
+    """Print each check in a line, then what was found."""
+    rows = [
+        {
+            "check": check.name,
+            "what holds": check.promise,
+            "rows": f"{check.rows:,}",
+            "found": sum(finding.severity == "broken" for finding in check.findings),
+            "seconds": check.seconds,
+        }
+        for check in report.checks
+    ]
+    verdict = "everything holds" if report.holds else f"{len(report.broken):,} promises are broken"
+    print_table(f"{report.uri}: {verdict}", rows, list(rows[0]))
+    for finding in report.findings[:SHOWN]:
+        mends = " (--repair mends it)" if finding.mendable else ""
+        style = "red" if finding.severity == "broken" else "yellow"
+        err.print(
+            f"{finding.check}: {finding.subject}: {finding.message}{mends}",
+            style=style,
+            markup=False,
+            highlight=False,
+        )
+    if len(report.findings) > SHOWN:
+        err.print(f"… and {len(report.findings) - SHOWN:,} more; --json lists them", style="dim")
+    if report.at_work:
+        err.print(f"meanwhile at work: {report.at_work}", style="dim", markup=False)
+
+
+@app.command(epilog=MAINTAIN_EPILOG)
+def maintain(
+    atlas: AtlasOption,
+    no_index: Annotated[
+        bool, typer.Option("--no-index", help="Leave the indices as they are.")
+    ] = False,
+    retention_days: Annotated[
+        float,
+        typer.Option(help="How long files stay that only readers of older versions need."),
+    ] = 7.0,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Compact an atlas, extend its indices, and remove what nobody needs any more."""
+    with reporting(as_json):
+        from microtome.atlas.maintain import DAY_S, MaintainSettings
+        from microtome.atlas.maintain import maintain as run_maintain
+
+        settings = MaintainSettings(retention_days * DAY_S, index=not no_index)
+        done = run_maintain(atlas, settings, lambda step: err.print(f"{step} …", style="dim"))
+        if as_json:
+            print_json(done.to_json())
+        else:
+            print_maintained(done)
+
+
+def print_maintained(done: Maintained) -> None:
+    """Print each step, then each table before and after."""
+    steps = [{"step": step.name, "did": step.did, "seconds": step.seconds} for step in done.steps]
+    print_table("what was done", steps, ["step", "did", "seconds"])
+    tables = [
+        {"table": name}
+        | {
+            f"{what} {when}": f"{value:,.1f}" if what == "MB" else f"{value:,}"
+            for when, size in (("before", done.before[name]), ("after", done.after[name]))
+            for what, value in (
+                ("fragments", size.fragments),
+                ("versions", size.versions),
+                ("MB", size.stored_bytes / 1e6),
+            )
+        }
+        | {"rows": f"{done.after[name].rows:,}"}
+        for name in done.after
+    ]
+    print_table(done.uri, tables, list(tables[0]))
