@@ -127,6 +127,30 @@ def test_what_stays_is_a_hash_that_keeps_it_out(made: MadeAtlas):
     assert not re.search(f"{CASE}|{SLIDE}|{content_id(SLIDE)}", text)
 
 
+@pytest.mark.parametrize(
+    ("slide_id", "content", "case_id"),
+    [
+        (SLIDE, "rescanned", "case-1"),
+        ("renamed", SLIDE, "case-1"),
+        ("another slide of the case", "its own", CASE),
+    ],
+    ids=["name", "bytes", "case"],
+)
+def test_it_is_not_indexed_again(made: MadeAtlas, slide_id: str, content: str, case_id: str):
+    forget(made.writer, Subject(case_id=CASE))
+    before = made.state()
+    refused, fine, failed = made.committer.commit(
+        [
+            made.done(slide_id, content, case_id=case_id),
+            made.done("fine"),
+            made.failed(SLIDE),
+        ]
+    )
+    assert (refused.status, refused.cause) == ("failed", "slide-forgotten")
+    assert (fine.status, failed.cause) == ("done", "slide-forgotten")
+    assert made.state() == before | {"fine": (content_id("fine"), 5, "done", 5)}, "no ledger row"
+
+
 def test_two_atlases_hash_alike_names_differently(tmp_path: Path):
     records = []
     for name in ("one", "two"):
@@ -201,7 +225,8 @@ def test_names_are_taken_out_of_what_was_said(text: str, expected: str):
 def test_purged_no_byte_is_left(anywhere: MadeAtlas):
     made = anywhere
     hidden = needles() | {"thumbnail": THUMBNAIL, "case": CASE.encode()}
-    objects(made.uri, "_index", "the index").put("codes", hidden["vector 1"])
+    for folder in ("_index", "_embed"):
+        objects(made.uri, folder, "a copy").put("codes", hidden["vector 1"])
     made.done(SLIDE, "a fragment that was never committed")
     for what, places in traces(made.uri, hidden).items():
         assert places, f"the test can't see {what}"

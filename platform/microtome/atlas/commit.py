@@ -27,6 +27,7 @@ import lance
 import pyarrow as pa
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.judgement import SETTLED, Known, judged
 from microtome.atlas.ledger import Work, read_work_of, record
 from microtome.atlas.moving import rename
@@ -34,6 +35,7 @@ from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
 from microtome.atlas.schema import SLIDES
 from microtome.atlas.writer import Writer
+from microtome.errors import SlideForgotten
 from microtome.slides.slide import SlideRef
 
 
@@ -69,6 +71,7 @@ class Committer:
         for row in slides:
             self._known.learn(**row)
         self._worked = set(atlas.work.to_table(columns=["slide_id"])["slide_id"].to_pylist())
+        self._forgotten = Forgotten.of(atlas.uri)
 
     def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
         """Make a wave visible and write it down.
@@ -78,19 +81,25 @@ class Committer:
         Returns:
             What became of each, in the order given: an outcome whose tiles aren't all there, or
             whose bytes the atlas holds under the name of a slide that is still there, or whose
-            slide id belongs to other bytes from another place, comes back as failed.
+            slide id belongs to other bytes from another place, comes back as failed. So does
+            what was forgotten, of which nothing is written at all, not even that it failed.
 
         Raises:
             AtlasWriteFailed: the store refused a write; the next run finishes or undoes the wave.
             LeaseLost: another job took the atlas over; likewise.
         """
-        wave = self._judge(outcomes)
+        refused = {o.ref.slide_id: _refused(o) for o in outcomes if self._is_forgotten(o)}
+        wave = self._judge([o for o in outcomes if o.ref.slide_id not in refused])
         self._write_slides(wave)
         self._write_tiles(wave)
         self._write_ledger(wave)
         self._rename(wave)
-        became = {outcome.ref.slide_id: outcome for outcome in wave.outcomes}
+        became = refused | {outcome.ref.slide_id: outcome for outcome in wave.outcomes}
         return tuple(became[outcome.ref.slide_id] for outcome in outcomes)
+
+    def _is_forgotten(self, outcome: SlideOutcome) -> bool:
+        ref = outcome.ref
+        return self._forgotten.names(ref.slide_id, outcome.content_id, ref.case_id)
 
     def _judge(self, outcomes: Sequence[SlideOutcome]) -> Wave:
         verdicts, renamed = judged(outcomes, self._known)
@@ -186,6 +195,15 @@ class Committer:
             finished_at=datetime.now(UTC),
             run_id=self._run_id,
         )
+
+
+def _refused(outcome: SlideOutcome) -> SlideOutcome:
+    return outcome.failed(
+        SlideForgotten(
+            f"{outcome.ref.slide_id} was forgotten, by its name, its bytes or its case",
+            remedy="Take it out of the sources; if it is another slide, give it another name.",
+        )
+    )
 
 
 def slide_row(outcome: SlideOutcome, run_id: str) -> dict[str, object]:

@@ -41,7 +41,8 @@ from microtome.errors import SettingError, SlideUnknown
 
 Rows = Sequence[Mapping[str, Any]]
 FORGOTTEN = "(forgotten)"
-INDEX_FOLDER = "_index"
+DERIVED = ("_index", "_embed")
+"""Folders beside the tables that hold vectors, and that can be made again."""
 _SPOKEN = frozenset({"model", "atlas"})
 """Settings that can't name a slide, and that other commands need."""
 
@@ -180,7 +181,8 @@ def purge(writer: Writer) -> tuple[Record, ...]:
     records = pending(writer.uri)
     if records:
         drop_tags(writer, every_tag(writer.uri))
-        objects(writer.uri, INDEX_FOLDER, "the search index").clear()
+        for folder in DERIVED:
+            objects(writer.uri, folder, "what is derived from tiles").clear()
         for table in TABLES:
             _purge_table(writer, table)
         now = datetime.now(UTC).isoformat(timespec="seconds")
