@@ -12,9 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from microtome.config import GridSettings, MppSettings
 from microtome.datasets.labelled import load_dataset
+from microtome.engine.slide_work import SlideWork
 from microtome.errors import SettingError, TrainingDiverged
 from microtome.models.registry import load_encoder
+from microtome.slides.slide import SlideRef
 from microtome_training.reading import load_recipe
 from microtome_training.recipe import Recipe
 from microtome_training.run import (
@@ -24,6 +27,8 @@ from microtome_training.run import (
     checked_classes,
     run_training,
 )
+from support.glass import write_glass_with_tissue
+from support.made_atlas import MadeAtlas
 from support.made_patches import TINY, TINY_CGD, write_patches
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -62,6 +67,16 @@ def test_the_result_is_a_model_that_encodes(unbroken: FitSummary) -> None:
     assert encoder.card.licence == "CC0-1.0"  # nobody claims its random beginning
 
 
+def test_the_result_indexes_a_slide(unbroken: FitSummary, tmp_path: Path) -> None:
+    slide = write_glass_with_tissue(tmp_path / "made.svs")
+    encoder, grid = load_encoder(unbroken.out), GridSettings(mpp=0.5, tile_px=256)
+    atlas = MadeAtlas(str(tmp_path / "atlas"), grid=grid, card=encoder.card)
+    work = SlideWork(atlas.target, grid, MppSettings(), "auto", 0.5, batch_size=16, threads=1)
+    outcome = work.run(SlideRef("made", str(slide)), encoder, lambda planned, done: None)
+    assert outcome.status == "done"
+    assert outcome.stored_tiles > 0
+
+
 def test_the_log_tells_every_epoch(unbroken: FitSummary) -> None:
     folder = Path(unbroken.out) / "training"
     with (folder / "log.csv").open() as file:
@@ -98,24 +113,28 @@ def test_a_new_run_doesn_t_mix_with_an_old_one(unbroken: FitSummary, patches: Pa
         run_training(recipe_of(patches), settings_of(unbroken.out))
 
 
-def test_a_run_kept_in_a_bucket_goes_on_from_it(s3, patches: Path, ray_cluster) -> None:
-    bucket = s3.bucket()
+def test_ray_data_feeds_from_a_bucket_and_the_run_is_kept_in_it(
+    s3, patches: Path, ray_cluster
+) -> None:
+    files = {f"patches/{file.relative_to(patches)}": file for file in patches.rglob("*.*")}
+    bucket = s3.bucket(files)
     out = f"{bucket}/model"
-    first = run_training(recipe_of(patches, "fit.epochs=1", base="folder-lgffem"), settings_of(out))
+    here = ["fit.epochs=1", f"data.dataset=folder:{bucket}/patches"]
+    streamed = ["data.feeding=ray-data", "fit.per_class=null"]
+    first = run_training(
+        recipe_of(patches, *here, *streamed, base="folder-lgffem"), settings_of(out)
+    )
     assert first.card.dim == 32
-    stored = {path.removeprefix(bucket.removeprefix("s3://")) for path in s3.listed(bucket)}
-    assert {"/model/card.json", "/model/weights.safetensors", "/model/training/log.csv"} <= stored
+    stored = {key.partition("/model/")[2] for key in s3.listed(out)}
+    assert {"card.json", "weights.safetensors", "training/log.csv"} <= stored
+    kept = {key for key in stored if key.endswith("state.json")}
+    assert len(kept) == 1
 
-    # Half way through the second epoch its rate explodes: the first epoch stays.
-    wild = recipe_of(patches, "fit.epochs=2", "optimiser.lr=1e30", base="folder-lgffem")
+    # The second epoch's rate explodes: the first epoch's checkpoint stays as it was.
+    wild = [*here, "fit.epochs=2", "optimiser.lr=1e30"]
     with pytest.raises(TrainingDiverged, match="of epoch 2"):
-        run_training(wild, settings_of(out, resume=True))
-
-
-def test_ray_data_can_feed(patches: Path, tmp_path: Path, ray_cluster) -> None:
-    changes = ["data.feeding=ray-data", "fit.per_class=null", "fit.epochs=1"]
-    made = run_training(recipe_of(patches, *changes, base="folder-lgffem"), settings_of(tmp_path))
-    assert made.metrics["epoch"] == 1
+        run_training(recipe_of(patches, *wild, base="folder-lgffem"), settings_of(out, resume=True))
+    assert {key.partition("/model/")[2] for key in s3.listed(out)} >= kept
 
 
 def test_a_class_of_one_image_is_told_or_refused(patches: Path, tmp_path: Path) -> None:

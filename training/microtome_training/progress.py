@@ -18,6 +18,7 @@ from microtome.errors import MicrotomeError
 
 POLL_S = 0.5
 READ_S = 5.0
+LAST_READ_S = 60.0  # nothing may be missing from the files
 CSV_FILE = "log.csv"
 COLUMNS = ("epoch", "update", "loss", "lr", "images_per_s", "stall_share", "R@1", "mAP@R")
 
@@ -39,7 +40,7 @@ class Note:
 
 @ray.remote(num_cpus=0)
 class _Log:
-    """What workers have said and the driver has not read yet."""
+    """What workers have said."""
 
     def __init__(self) -> None:
         self._notes: list[Note] = []
@@ -54,9 +55,8 @@ class _Log:
     def failure(self) -> MicrotomeError | None:
         return self._failure
 
-    def take(self) -> list[Note]:
-        notes, self._notes = self._notes, []
-        return notes
+    def since(self, number: int) -> list[Note]:
+        return self._notes[number:]
 
 
 class RunLog:
@@ -65,9 +65,11 @@ class RunLog:
     def __init__(self) -> None:
         self._log: Any = _Log.remote()  # type: ignore[attr-defined]
 
-    def add(self, note: Note) -> None:
-        """Say something of the run."""
-        self._log.add.remote(note)
+    def add(self, note: Note, *, surely: bool = False) -> None:
+        """Say something of the run; `surely` waits until it was heard."""
+        heard = self._log.add.remote(note)
+        if surely:
+            ray.get(heard)
 
     def fail(self, error: MicrotomeError) -> None:
         """Say why the run can't go on, so that no restarted worker tries again."""
@@ -78,10 +80,10 @@ class RunLog:
         error: MicrotomeError | None = ray.get(self._log.failure.remote())
         return error
 
-    def take(self) -> list[Note]:
-        """What was said since the last call; nothing where the cluster doesn't answer."""
+    def since(self, number: int, timeout_s: float = READ_S) -> list[Note]:
+        """What was said after so many notes; nothing where the cluster doesn't answer."""
         try:
-            notes: list[Note] = ray.get(self._log.take.remote(), timeout=READ_S)
+            notes: list[Note] = ray.get(self._log.since.remote(number), timeout=timeout_s)
         except ray.exceptions.RayError:
             return []
         return notes
@@ -111,6 +113,7 @@ class RunDisplay:
             disable=not err.is_terminal,
         )
         self._bar = self._bars.add_task("starting", total=updates or None, facts="")
+        self._seen = 0
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -127,7 +130,7 @@ class RunDisplay:
     ) -> None:
         self._stop.set()
         self._watcher.join()
-        self._look()
+        self._look(LAST_READ_S)
         self._bars.stop()
         self._tensorboard.close()
 
@@ -135,10 +138,11 @@ class RunDisplay:
         while not self._stop.wait(POLL_S):
             self._look()
 
-    def _look(self) -> None:
-        notes = self._log.take()
+    def _look(self, timeout_s: float = READ_S) -> None:
+        notes = self._log.since(self._seen, timeout_s)
         if not notes:
             return
+        self._seen += len(notes)
         new = not self._path.exists()
         with self._path.open("a", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, COLUMNS, extrasaction="ignore")

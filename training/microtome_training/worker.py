@@ -149,7 +149,7 @@ class Run:
             if self.validator is not None:
                 metrics |= self.validator.judge(self.fitter)
             metrics[SCORE] = metrics.get("R@1", (epoch + 1) / self.recipe.fit.epochs)
-            self._note(epoch, self.updates, metrics)
+            self._note(epoch, self.updates, metrics, surely=True)
             self._report(Place(epoch + 1, 0), metrics)
         self._wait_for_all()
         if self.local.rank == 0:
@@ -251,9 +251,12 @@ class Run:
             "corrupt_images": float(len(self.corruption.messages)),
         }
 
-    def _note(self, epoch: int, update: int, metrics: dict[str, float]) -> None:
+    def _note(
+        self, epoch: int, update: int, metrics: dict[str, float], *, surely: bool = False
+    ) -> None:
         if self.share.rank == 0:
-            self.job.log.add(Note(epoch + 1, epoch * self.updates + update, metrics))
+            note = Note(epoch + 1, epoch * self.updates + update, metrics)
+            self.job.log.add(note, surely=surely)
 
     def _report(self, place: Place, metrics: dict[str, float]) -> None:
         """Tell Ray, with a checkpoint of the first worker's; all workers wait for each other."""
