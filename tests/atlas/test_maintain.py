@@ -33,6 +33,7 @@ def an_atlas(uri: str, *, left: int = 0) -> State:
     finish_run(made.writer, made.run_id, "finished", RunTotals())
     for number in range(left):
         made.done(f"left-{number}")
+    made.release()
     return made.state()
 
 
@@ -167,7 +168,7 @@ def test_states_of_runs_can_be_opened_after_maintenance(uri: str):
     first = made.run_id
     finish_run(made.writer, first, "finished", RunTotals())
     made.committer.commit([made.done("b")])
-    del made
+    made.release()
     maintain(uri, NOW)
     then = Atlas.open(uri).at(first)
     assert state_of(then) == {"a": (content_id("a"), 5, "done", 5)}
@@ -178,7 +179,7 @@ def test_what_a_killed_wave_left_is_finished_first(uri: str):
     made = MadeAtlas(uri)
     made.committer.commit([made.done("a"), made.done("b")])
     made.writer.delete("work", "slide_id = 'a'")
-    del made
+    made.release()
     maintain(uri, NOW)
     state = state_of(Atlas.open(uri))
     assert {name: row[2] for name, row in state.items()} == {"a": "done", "b": "done"}
@@ -195,7 +196,7 @@ def test_what_was_forgotten_leaves_no_byte(uri: str):
     made.committer.commit([made.done(secret), made.done("b")])
     finish_run(made.writer, made.run_id, "finished", RunTotals())
     forget(made.writer, Subject(slide_id=secret))
-    del made
+    made.release()
     maintain(uri, MaintainSettings())
     holding = [
         path
@@ -211,7 +212,7 @@ def test_deleted_rows_are_compacted_away(uri: str):
     maintain(uri, NOW)
     made = MadeAtlas(uri)
     made.committer.commit([made.done("d", "d, again", tiles=2, stamp="2")])
-    del made
+    made.release()
     assert Atlas.open(uri).tiles.stats.dataset_stats()["num_deleted_rows"] == 9
     maintain(uri, NOW)
     assert Atlas.open(uri).tiles.stats.dataset_stats()["num_deleted_rows"] == 0
@@ -243,7 +244,7 @@ def test_an_index_takes_in_what_came_after_it(uri: str):
     made.committer.commit([made.done("a")])
     made.writer.transact("tiles", lambda tiles: tiles.create_scalar_index("slide_id", "BTREE"))
     made.committer.commit([made.done("b", tiles=7)])
-    del made
+    made.release()
     left = maintain(uri, MaintainSettings(index=False))
     assert "index" not in did(left)
     done = maintain(uri, NOW)

@@ -148,6 +148,10 @@ class MadeAtlas:
         self.atlas = Atlas.open_or_create(self.writer, self.grid, self.card, self.columns)
         self.run_id = start_run(self.writer, "index", {"mpp": 0.5}, self.card)
 
+    def release(self) -> None:
+        """Let others write; nothing is written through this any more."""
+        _release(self.uri)
+
     @property
     def target(self) -> TilesTarget:
         return TilesTarget.of(self.atlas, self.card.model_id, self.run_id)
