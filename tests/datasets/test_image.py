@@ -8,8 +8,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
+from microtome.datasets.image import decode
 from microtome.datasets.labelled import read_image
 from microtome.errors import ImageUnreadable, SettingError
 from support.labelled_sets import encoded, picture, tar_of
@@ -145,6 +148,25 @@ def test_a_corrupt_image_is_named_by_file_and_folder_only(tmp_path: Path, name: 
         read_image(sample)
 
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, of the damage
+@given(
+    st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "WEBP"]),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=5),
+)
+def test_whatever_is_damaged_the_answer_is_a_picture_or_a_typed_error(
+    kind: str, changes: list[tuple[int, int]]
+) -> None:
+    data = bytearray(encoded(PIXELS, kind))
+    for place, value in changes:
+        data[place % len(data)] = value
+
+    try:
+        pixels = decode(bytes(data), "a")
+    except ImageUnreadable:
+        return
+    assert (pixels.ndim, pixels.shape[2], pixels.dtype) == (3, 3, np.uint8)
 
 
 def test_a_picture_that_unfolds_beyond_measure_is_refused(

@@ -69,6 +69,9 @@ def _break(folder: Path, how: str) -> None:
             np.save(fold / "types.npy", np.array(["a", 1, None], object), allow_pickle=True)
         case "small":
             np.save(fold / "images.npy", np.zeros((3, 64, 64, 3)))
+        case "cut short":
+            data = (fold / "images.npy").read_bytes()
+            (fold / "images.npy").write_bytes(data[: len(data) // 2])
         case "no array":
             (fold / "images.npy").write_bytes(b"no array")
 
@@ -82,6 +85,7 @@ def _break(folder: Path, how: str) -> None:
         "Brain",
         "pickle",
         "small",
+        "cut short",
         "no array",
     ],
 )

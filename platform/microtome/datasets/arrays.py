@@ -31,7 +31,7 @@ def npy_layout(uri: str) -> Layout:
     """Read the header of a `.npy` file.
 
     Raises:
-        ValueError: no `.npy` file, one of Python objects, or one stored by columns.
+        ValueError: no `.npy` file, one that is cut short, of Python objects or stored by columns.
         OSError: or a store's own error, where it can't be read.
     """
     filesystem, path = filesystem_of(uri)
@@ -45,7 +45,10 @@ def npy_layout(uri: str) -> Layout:
         shape, by_columns, dtype = read(file)
         if by_columns or dtype.hasobject or not shape:
             raise ValueError("objects, or stored by columns")
-        return Layout(shape, dtype, file.tell())
+        layout = Layout(shape, dtype, file.tell())
+    if filesystem.size(path) < layout.start + math.prod(shape) * dtype.itemsize:
+        raise ValueError("cut short")
+    return layout
 
 
 def npy_row(uri: str, index: int) -> NDArray[Any]:

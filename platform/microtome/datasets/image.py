@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -22,7 +23,14 @@ from microtome.tiles.reading import ReadPlan, read_tile
 FORMATS: Final = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "PPM")
 """Named ones only: Pillow would hand others to outside programs (EPS) or fetch plug-ins."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 _REMEDY = "Copy it again from its source, or take it out of the set."
 
 
@@ -34,7 +42,7 @@ def read_image(sample: Mapping[str, Any]) -> Pixels:
             give it; columns that are null may be left out.
 
     Returns:
-        (height, width, 3) uint8 RGB.
+        (height, width, 3) uint8 RGB, which may not be writable.
 
     Raises:
         ImageUnreadable: it is gone, cut short, broken, no image, or on a slide that was exchanged
