@@ -218,13 +218,16 @@ def print_info(facts: Mapping[str, Any]) -> None:
         "slides": ", ".join(f"{count:,} {status}" for status, count in slides.items()),
         "columns": ", ".join(f"{name} ({kind})" for name, kind in facts["columns"].items()) or "–",
     }
-    for model in facts["models"]:
-        lines["model"] = (
-            f"{model['name']} ({model['model_id']}), {model['dim']} values, {model['licence']}\n"
-            f"{model['notes']}"
+    models = [
+        (
+            "model",
+            f"{model['name']} ({model['model_id']}), {model['dim']} values, {model['licence']}, "
+            f"{model['coverage']:.0%} of the tiles\n{model['notes']}",
         )
+        for model in facts["models"]
+    ]
     grid_of_facts = Table.grid(padding=(0, 2))
-    for name, value in lines.items():
+    for name, value in [*lines.items(), *models]:
         grid_of_facts.add_row(f"[bold]{name}[/]", escape(value))
     out.print(grid_of_facts, highlight=False)
     out.print()

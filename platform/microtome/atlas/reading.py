@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -63,13 +64,15 @@ def describe(atlas: Atlas) -> dict[str, Any]:
     """The atlas at a glance.
 
     Returns:
-        JSON values: uri, format_version, grid, models, columns (name → type), tiles, slides
-        (status → count), bytes on disk (None on an object store, where counting is slow) and
-        runs, newest first, without settings and card.
+        JSON values: uri, format_version, grid, models (each with the tiles that have a vector of
+        it, and their share of all), columns (name → type), tiles, slides (status → count), bytes
+        on disk (None on an object store, where counting is slow) and runs, newest first, without
+        settings and card.
 
     Raises:
         AtlasError: a table can't be read.
     """
+    tiles, covered = atlas.tiles.count_rows(), coverage(atlas)
     counted = Counter(work["status"] for work in list_slides(atlas))
     runs = atlas.runs.to_table(columns=_RUN_COLUMNS).sort_by([("run_id", "descending")])
     return {
@@ -84,25 +87,48 @@ def describe(atlas: Atlas) -> dict[str, Any]:
                 "mpp": card.mpp,
                 "licence": card.licence,
                 "notes": card.notes,
+                "tiles": covered[card.model_id],
+                "coverage": covered[card.model_id] / tiles if tiles else 1.0,
             }
             for card in atlas.models.values()
         ],
         "columns": {column.name: str(column.type) for column in atlas.columns},
-        "tiles": atlas.tiles.count_rows(),
+        "tiles": tiles,
         "slides": {status: counted[status] for status in get_args(WorkStatus)},
         "bytes": _bytes_on_disk(atlas.uri),
         "runs": [_plain(run) for run in runs.to_pylist()],
     }
 
 
-def model_source(atlas: Atlas) -> str:
-    """How the user named the atlas's model when it was last indexed: `--model`'s value.
+def coverage(atlas: Atlas) -> dict[str, int]:
+    """How many tiles have a vector of each model that the atlas holds, by model id.
+
+    The ledger says it: to count the vectors themselves would be to read all of them, and
+    `microtome verify` does compare the two.
+
+    Raises:
+        AtlasError: a table can't be read.
+    """
+    done = atlas.work.to_table(columns=["model_id", "stored_tiles"], filter="status = 'done'")
+    covered = dict.fromkeys(atlas.models, 0)
+    for model_id, tiles in zip(*done.to_pydict().values(), strict=True):
+        if model_id in covered:
+            covered[model_id] += tiles
+    return covered
+
+
+def model_source(atlas: Atlas, model_id: str | None = None) -> str:
+    """How the user named a model when it was last used for this atlas: `--model`'s value.
+
+    Args:
+        atlas: whose runs are looked at.
+        model_id: of the model; None for whichever of the atlas's models was used last.
 
     Raises:
         ModelNotFound: no run says it.
         AtlasError: a table can't be read.
     """
-    for settings in _run_settings(atlas):
+    for settings in _run_settings(atlas, atlas.models if model_id is None else [model_id]):
         if named := settings.get("model"):
             return str(named)
     raise ModelNotFound(
@@ -111,20 +137,18 @@ def model_source(atlas: Atlas) -> str:
 
 
 def allowed_licences(atlas: Atlas) -> tuple[str, ...]:
-    """Licences of weights that were allowed, by name, when the atlas was indexed; sorted.
+    """Licences of weights that were allowed, by name, when its vectors were made; sorted.
 
     Raises:
         AtlasError: a table can't be read.
     """
-    allowed = (settings.get("allow_licences", ()) for settings in _run_settings(atlas))
+    allowed = (run.get("allow_licences", ()) for run in _run_settings(atlas, atlas.models))
     return tuple(sorted({licence for licences in allowed for licence in licences}))
 
 
-def _run_settings(atlas: Atlas) -> list[dict[str, Any]]:
-    """What the runs that gave the atlas its vectors were asked to do, newest first."""
-    runs = atlas.runs.to_table(
-        columns=["run_id", "settings"], filter=one_of("model_id", atlas.models)
-    )
+def _run_settings(atlas: Atlas, model_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """What the runs that gave the atlas vectors of some models were asked to do, newest first."""
+    runs = atlas.runs.to_table(columns=["run_id", "settings"], filter=one_of("model_id", model_ids))
     newest_first = runs.sort_by([("run_id", "descending")])
     return [json.loads(text) for text in newest_first["settings"].to_pylist()]
 

@@ -109,11 +109,13 @@ class Manifest:
         location: as the user named it; empty for none.
         rows: in the file's order.
         columns: types of the further columns.
+        tells_cases: whether it has a column `case_id`.
     """
 
     location: str
     rows: tuple[Row, ...]
     columns: pa.Schema
+    tells_cases: bool = False
 
     @classmethod
     def empty(cls) -> Self:
@@ -126,7 +128,9 @@ class Manifest:
         Raises:
             ManifestError: a row names no found slide, or two rows name one.
         """
-        rows = self._matched(found)
+        rows, unknown = self.matched(found)
+        if unknown:
+            raise self._unknown(unknown)
         nothing = dict.fromkeys(self.columns.names)
         refs = []
         for slide in found:
@@ -142,8 +146,12 @@ class Manifest:
             refs.append((ref, slide.shown))
         return refs
 
-    def _matched(self, found: Sequence[FoundSlide]) -> dict[str, Row]:
-        """Rows by the URI of the slide they mean."""
+    def matched(self, found: Sequence[FoundSlide]) -> tuple[dict[str, Row], list[Row]]:
+        """Rows by the URI of the slide they mean, and those that mean none.
+
+        Raises:
+            ManifestError: two rows name one slide.
+        """
         by_uri = {uri: one.uri for one in found for uri in (*one.aliases, one.uri)}
         by_id = {one.slide_id: one.uri for one in found}
         matched: dict[str, Row] = {}
@@ -160,9 +168,7 @@ class Manifest:
                 )
             else:
                 matched[uri] = row
-        if unknown:
-            raise self._unknown(unknown)
-        return matched
+        return matched, unknown
 
     def _places(self, uri: str | None) -> Iterator[str]:
         """The absolute places that a manifest's `uri` may mean, the likeliest first."""
@@ -215,7 +221,7 @@ def read_manifest(location: str) -> Manifest:
         _row(location, number, values, further)
         for number, values in enumerate(table.to_pylist(), start=1)
     )
-    return Manifest(location, rows, schema)
+    return Manifest(location, rows, schema, "case_id" in names)
 
 
 def _check_name(location: str, name: str) -> None:
