@@ -20,6 +20,7 @@ from microtome.console import (
 
 if TYPE_CHECKING:
     from microtome.atlas.maintain import Maintained
+    from microtome.atlas.repair import Repaired
     from microtome.atlas.verify import Report
 
 app = typer.Typer(no_args_is_help=True)
@@ -69,23 +70,21 @@ def verify(
         from microtome.atlas.verify import verify as look
         from microtome.atlas.writer import open_writer
 
-        def starting(check: str) -> None:
-            err.print(f"{check} …", style="dim")
-
-        if repair:
-            Atlas.open(atlas)
-            with open_writer(atlas, "verify --repair") as writer:
-                repaired = mend(writer, vectors=vectors, starting=starting)
-            report, facts, actions = repaired.after, repaired.to_json(), repaired.actions
-        else:
-            report = look(atlas, vectors=vectors, starting=starting)
-            facts, actions = report.to_json(), ()
+        repaired: Repaired | None = None
+        with err.status("") as status:
+            if repair:
+                Atlas.open(atlas)  # taking the lease would make a folder
+                with open_writer(atlas, "verify --repair") as writer:
+                    repaired = mend(writer, vectors=vectors, starting=status.update)
+            report = (
+                repaired.after if repaired else look(atlas, vectors=vectors, starting=status.update)
+            )
         if as_json:
-            print_json(facts)
+            print_json(repaired.to_json() if repaired else report.to_json())
         else:
+            for action in repaired.actions if repaired else ():
+                out.print(f"mended: {action}", markup=False, highlight=False)
             print_report(report)
-            for action in actions:
-                out.print(action, markup=False, highlight=False)
     if not report.holds:
         raise typer.Exit(Exit.FAILED)
 
@@ -98,23 +97,21 @@ def print_report(report: Report) -> None:
             "what holds": check.promise,
             "rows": f"{check.rows:,}",
             "found": sum(finding.severity == "broken" for finding in check.findings),
-            "seconds": check.seconds,
+            "seconds": f"{check.seconds:.2f}",
         }
         for check in report.checks
     ]
-    verdict = "everything holds" if report.holds else f"{len(report.broken):,} promises are broken"
-    print_table(f"{report.uri}: {verdict}", rows, list(rows[0]))
+    print_table("what must hold", rows, list(rows[0]))
     for finding in report.findings[:SHOWN]:
         mends = " (--repair mends it)" if finding.mendable else ""
         style = "red" if finding.severity == "broken" else "yellow"
-        err.print(
-            f"{finding.check}: {finding.subject}: {finding.message}{mends}",
-            style=style,
-            markup=False,
-            highlight=False,
-        )
+        line = f"{finding.check}: {finding.subject}: {finding.message}{mends}"
+        out.print(line, style=style, markup=False, highlight=False)
     if len(report.findings) > SHOWN:
-        err.print(f"… and {len(report.findings) - SHOWN:,} more; --json lists them", style="dim")
+        out.print(f"… and {len(report.findings) - SHOWN:,} more; --json lists them", style="dim")
+    verdict = "everything holds" if report.holds else f"{len(report.broken):,} findings"
+    style = "bold green" if report.holds else "bold red"
+    out.print(f"{verdict}: {report.uri}", style=style, markup=False, highlight=False)
     if report.at_work:
         err.print(f"meanwhile at work: {report.at_work}", style="dim", markup=False)
 
@@ -138,7 +135,8 @@ def maintain(
         from microtome.atlas.maintain import maintain as run_maintain
 
         settings = MaintainSettings(retention_days * DAY_S, index=not no_index)
-        done = run_maintain(atlas, settings, lambda step: err.print(f"{step} …", style="dim"))
+        with err.status("") as status:
+            done = run_maintain(atlas, settings, status.update)
         if as_json:
             print_json(done.to_json())
         else:
@@ -147,7 +145,10 @@ def maintain(
 
 def print_maintained(done: Maintained) -> None:
     """Print each step, then each table before and after."""
-    steps = [{"step": step.name, "did": step.did, "seconds": step.seconds} for step in done.steps]
+    steps = [
+        {"step": step.name, "did": step.did or None, "seconds": f"{step.seconds:.2f}"}
+        for step in done.steps
+    ]
     print_table("what was done", steps, ["step", "did", "seconds"])
     tables = [
         {"table": name}

@@ -14,7 +14,8 @@ Each step may be killed and is done again, or gone on with, by the next `maintai
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def maintain(
         before = sizes(uri)
         steps = []
         with _as_run(writer, settings):
-            for name, work in _steps(writer, settings):
+            for name, work in _steps(writer, settings, starting):
                 starting(name)
                 started_s = time.monotonic()
                 did = work()
@@ -160,10 +161,12 @@ def _as_run(writer: Writer, settings: MaintainSettings) -> Iterator[None]:
     finish_run(writer, run_id, "finished", RunTotals())
 
 
-def _steps(writer: Writer, settings: MaintainSettings) -> Iterator[tuple[str, Callable[[], str]]]:
+def _steps(
+    writer: Writer, settings: MaintainSettings, tell: Callable[[str], None]
+) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "forget", lambda: _forget(writer)
     yield "untag", lambda: _untag(writer)
-    yield "compact", lambda: _compact(writer)
+    yield "compact", lambda: _compact(writer, tell)
     if settings.index:
         yield "index", lambda: _extend_indices(writer)
     yield "prune", lambda: _prune(writer, settings.retention_s)
@@ -181,9 +184,16 @@ def _untag(writer: Writer) -> str:
     return f"let go of the states of {len(old)} runs" if old else ""
 
 
-def _compact(writer: Writer) -> str:
-    removed = {table: compact(writer, table) for table in TABLES}
-    return ", ".join(f"{count:,} fragments of {table}" for table, count in removed.items() if count)
+def _compact(writer: Writer, tell: Callable[[str], None]) -> str:
+    removed: Counter[str] = Counter()
+    for table in TABLES:
+
+        def count(fragments: int, table: str = table) -> None:
+            removed[table] += fragments
+            tell(f"compact: {removed[table]:,} fragments of {table}")
+
+        compact(writer, table, count)
+    return _counted(removed, "fragments")
 
 
 def _extend_indices(writer: Writer) -> str:
@@ -204,7 +214,11 @@ def _unindexed(dataset: lance.LanceDataset) -> dict[str, int]:
 
 def _prune(writer: Writer, retention_s: float) -> str:
     removed = {table: prune(writer, table, retention_s) for table in TABLES}
-    return ", ".join(f"{count:,} versions of {table}" for table, count in removed.items() if count)
+    return _counted(removed, "versions")
+
+
+def _counted(counts: Mapping[str, int], what: str) -> str:
+    return ", ".join(f"{count:,} {what} of {table}" for table, count in counts.items() if count)
 
 
 def _remove_leftovers(writer: Writer) -> str:
