@@ -12,6 +12,7 @@ import pytest
 
 from microtome.atlas import census
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.checks import CHECKS, VECTORS
 from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.ledger import Ledger
 from microtome.atlas.outcome import SlideOutcome
@@ -449,3 +450,13 @@ def test_a_card_of_another_model_is_told(made: MadeAtlas):
     report = looked(made)
     assert ("models", "vector_0123456789ab") in found(report)
     assert tiles.version < Atlas.open(made.uri).tiles.version
+
+
+def test_every_check_is_described():
+    readme = Path(__file__).parents[2] / "platform" / "README.md"
+    described = [
+        line.split("`")[1] for line in readme.read_text().splitlines() if line[:3] == "| `"
+    ]
+    checks = [check.name for check in (*CHECKS, VECTORS)]
+    start = described.index("files")
+    assert sorted(described[start : start + len(checks)]) == sorted(checks)
