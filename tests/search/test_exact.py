@@ -49,7 +49,7 @@ def by_hand(tiles, vectors, query, rows) -> list[str]:
 
 
 def ids_of(tiles, found) -> list[str]:
-    return tiles.take(found.offsets.tolist(), columns=["tile_id"])["tile_id"].to_pylist()
+    return tiles._take_rows(found.row_ids.tolist(), columns=["tile_id"])["tile_id"].to_pylist()
 
 
 @pytest.mark.parametrize("k", [1, 10, 150, 10**6])
@@ -77,7 +77,7 @@ def test_equal_tiles_come_by_id_even_where_k_cuts_them(tiles, vectors):
 
 def test_tiles_without_a_vector_are_counted_not_found(tiles, vectors):
     found = nearest(tiles, "vector", vectors[:1].astype(np.float32), k=10**6)
-    assert (found.seen, found.scored, len(found.offsets)) == (ROWS, 900, 900)
+    assert (found.seen, found.scored, len(found.row_ids)) == (ROWS, 900, 900)
 
 
 def test_offsets_are_right_after_rows_were_deleted(tiles, vectors, tmp_path):
@@ -92,7 +92,7 @@ def test_offsets_are_right_after_rows_were_deleted(tiles, vectors, tmp_path):
 
 def test_nothing_passes_the_filter(tiles, vectors):
     found = nearest(tiles, "vector", vectors[:1].astype(np.float32), k=5, where="false")
-    assert (found.seen, len(found.offsets), len(found.scores)) == (0, 0, 0)
+    assert (found.seen, len(found.row_ids), len(found.scores)) == (0, 0, 0)
 
 
 def test_of_several_query_vectors_the_nearest_one_counts(tiles, vectors):
@@ -100,7 +100,7 @@ def test_of_several_query_vectors_the_nearest_one_counts(tiles, vectors):
     found = nearest(tiles, "vector", queries, k=ROWS)
     alone = [nearest(tiles, "vector", query[None], k=ROWS) for query in queries]
     best = {
-        offset: max(dict(zip(one.offsets, one.scores, strict=True))[offset] for one in alone)
-        for offset in alone[0].offsets
+        offset: max(dict(zip(one.row_ids, one.scores, strict=True))[offset] for one in alone)
+        for offset in alone[0].row_ids
     }
-    assert dict(zip(found.offsets, found.scores, strict=True)) == pytest.approx(best, abs=1e-6)
+    assert dict(zip(found.row_ids, found.scores, strict=True)) == pytest.approx(best, abs=1e-6)

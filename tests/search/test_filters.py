@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from microtome.errors import FilterInvalid
 from microtome.search.filters import (
+    Exclusion,
     all_of,
     check_filter,
     filter_errors,
-    other_cases,
-    other_slides,
 )
 
 ROWS = {
@@ -109,7 +108,7 @@ def test_no_expression_breaks_out_of_its_brackets(tiles, where):
 def test_a_comment_at_the_end_leaves_the_other_conditions_in_force(tiles):
     where = "x < 25 -- and that is all"
     check_filter(tiles, where)
-    assert found(tiles, where, other_slides("a")) == ["t2"]
+    assert found(tiles, where, Exclusion("slide_id", "a").others) == ["t2"]
 
 
 PIECES = st.sampled_from(
@@ -125,18 +124,20 @@ def test_whatever_is_accepted_finds_no_tile_that_is_excluded(tiles, where):
         check_filter(tiles, where)
     except FilterInvalid:
         return
-    assert not {"t0", "t1"} & set(found(tiles, where, other_slides("a")))
-    assert not {"t0", "t1"} & set(found(tiles, other_slides("a"), where))
+    assert not {"t0", "t1"} & set(found(tiles, where, Exclusion("slide_id", "a").others))
+    assert not {"t0", "t1"} & set(found(tiles, Exclusion("slide_id", "a").others, where))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2,
                 unique=True))  # fmt: skip
-@pytest.mark.parametrize("condition", [other_slides, other_cases])
-def test_any_name_excludes_itself_and_nothing_else(tmp_path_factory, condition, names):
+@pytest.mark.parametrize("column", ["slide_id", "case_id"])
+def test_any_name_excludes_itself_and_nothing_else(tmp_path_factory, column, names):
     rows = {"tile_id": ["own", "other"], "slide_id": names, "case_id": names}
     uri = str(tmp_path_factory.mktemp("names") / "tiles.lance")
-    assert found(lance.write_dataset(pa.table(rows), uri), condition(names[0])) == ["other"]
+    tiles = lance.write_dataset(pa.table(rows), uri)
+    assert found(tiles, Exclusion(column, names[0]).others) == ["other"]
+    assert found(tiles, Exclusion(column, names[0]).own) == ["own"]
 
 
 @pytest.mark.parametrize(
@@ -145,11 +146,11 @@ def test_any_name_excludes_itself_and_nothing_else(tmp_path_factory, condition, 
 def test_names_that_need_care_are_excluded_exactly(tmp_path, name):
     rows = {"tile_id": ["own", "other"], "slide_id": [name, name + "x"]}
     tiles = lance.write_dataset(pa.table(rows), str(tmp_path / "tiles.lance"))
-    assert found(tiles, other_slides(name)) == ["other"]
+    assert found(tiles, Exclusion("slide_id", name).others) == ["other"]
 
 
 def test_excluding_a_case_keeps_tiles_of_unknown_case(tiles):
-    assert found(tiles, other_cases("one")) == ["t2", "t3"]
+    assert found(tiles, Exclusion("case_id", "one").others) == ["t2", "t3"]
 
 
 def test_a_filter_that_fails_only_on_the_rows_is_the_users_error(tiles):

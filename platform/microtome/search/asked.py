@@ -76,7 +76,8 @@ def _tile(query: TileQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
         raise SettingError("query_mpp is for an image, not for a tile, whose mpp is the atlas's")
     tiles = atlas.tiles
     where = f"tile_id = {quoted(query.tile_id)}"
-    place = tiles.to_table(columns=["_rowoffset"], filter=where)["_rowoffset"].to_pylist()[:1]
+    found = tiles.scanner(columns=[], filter=where, with_row_id=True).to_table()
+    place = found["_rowid"].to_pylist()[:1]
     if not place:
         raise TileNotFound(
             f"no tile {query.tile_id} is in the atlas {atlas.uri}",

@@ -25,7 +25,7 @@ MAX_THREADS = 8
 READ_AHEAD_BYTES = 64 << 20  # Lance's default of 2 GiB would be taken by a slow reader
 
 _TINY = np.finfo(np.float32).tiny
-_BEST = pa.schema([("tile_id", pa.string()), ("_rowoffset", pa.uint64()), ("score", pa.float32())])
+_BEST = pa.schema([("tile_id", pa.string()), ("_rowid", pa.uint64()), ("score", pa.float32())])
 _ORDER = [("score", "descending"), ("tile_id", "ascending")]
 
 
@@ -34,20 +34,39 @@ class Nearest:
     """What an exact search found.
 
     Attributes:
-        offsets: (K,) uint64, rows of the table, best first; equal scores by tile_id.
+        row_ids: (K,) uint64, rows of the table, best first; equal scores by tile_id.
         scores: (K,) float32, cosine similarity.
         seen: tiles that passed the filter.
         scored: those of them that have a vector.
     """
 
-    offsets: NDArray[np.uint64]
+    row_ids: NDArray[np.uint64]
     scores: NDArray[np.float32]
     seen: int
     scored: int
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a table: the rows of some fragments, but for those that are told apart.
+
+    Attributes:
+        fragments: their ids.
+        but: bits by row id, lowest first: rows that don't count.
+    """
+
+    fragments: tuple[int, ...]
+    but: NDArray[np.uint8]
+
+
 def nearest(
-    tiles: Any, column: str, vectors: NDArray[np.float32], *, k: int, where: str | None = None
+    tiles: Any,
+    column: str,
+    vectors: NDArray[np.float32],
+    *,
+    k: int,
+    where: str | None = None,
+    part: Part | None = None,
 ) -> Nearest:
     """The `k` tiles whose vectors have the largest cosine with any of `vectors`.
 
@@ -57,23 +76,36 @@ def nearest(
         vectors: (Q, D) float32 of unit length, the tiles of one query.
         k: how many; more than there are gives all.
         where: Lance filter, applied before anything is compared.
+        part: what of the table is searched; all of it unless said.
     """
     best, seen, scored = _BEST.empty_table(), 0, 0
     scanner = tiles.scanner(
-        columns=["tile_id", "_rowoffset", column],
+        columns=["tile_id", column],
         filter=where,
+        fragments=part and [tiles.get_fragment(number) for number in part.fragments],
+        with_row_id=True,
         batch_size=max(1, BLOCK_BYTES // vectors[:1].nbytes),
         io_buffer_size=READ_AHEAD_BYTES,
     )
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for block in scanner.to_batches():
+            if part is not None:
+                block = _without(block, part.but)  # noqa: PLW2901
             seen += len(block)
             if block.column(column).null_count:
                 block = block.filter(pc.is_valid(block.column(column)))  # noqa: PLW2901
             scored += len(block)
             best = _keep_best(best, block, _cosines(block.column(column), vectors, pool), k)
     best = best.sort_by(_ORDER)
-    return Nearest(best["_rowoffset"].to_numpy(), best["score"].to_numpy(), seen, scored)
+    return Nearest(best["_rowid"].to_numpy(), best["score"].to_numpy(), seen, scored)
+
+
+def _without(block: pa.RecordBatch, but: NDArray[np.uint8]) -> pa.RecordBatch:
+    row_ids = block.column("_rowid").to_numpy()
+    known = row_ids < 8 * len(but)
+    out = np.zeros(len(block), dtype=np.bool_)
+    out[known] = but[row_ids[known] >> np.uint64(3)] >> (row_ids[known] & np.uint64(7)) & 1
+    return block.filter(pa.array(~out))
 
 
 def _cosines(
@@ -82,14 +114,15 @@ def _cosines(
     """Best cosine of each stored vector, in slices that stay in a core's cache."""
     rows = stored.flatten().to_numpy().reshape(-1, stored.type.list_size)
     slices = [rows[i : i + SLICE_ROWS] for i in range(0, len(rows), SLICE_ROWS)]
-    scores = pool.map(partial(_best_cosine, vectors), slices)
+    scores = pool.map(partial(best_cosine, vectors), slices)
     return np.concatenate([np.empty(0, np.float32), *scores])
 
 
-def _best_cosine(vectors: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
-    """Stored vectors are unit vectors rounded to float16, so their length is taken out again.
+def best_cosine(vectors: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[np.float32]:
+    """(N,) float32: the best cosine of each of (N, D) stored vectors with any of (Q, D) `vectors`.
 
-    A stored vector of zeros has cosine 0.
+    Stored vectors are unit vectors rounded to float16, so their length is taken out again. A
+    stored vector of zeros has cosine 0.
     """
     rows = stored.astype(np.float32)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
@@ -102,6 +135,6 @@ def _keep_best(best: pa.Table, block: pa.RecordBatch, scores: NDArray[np.float32
         bar = pc.min(best["score"]).as_py()
         chosen = np.flatnonzero(scores >= bar)
         block, scores = block.take(pa.array(chosen)), scores[chosen]
-    columns = [block.column("tile_id"), block.column("_rowoffset"), pa.array(scores)]
+    columns = [block.column("tile_id"), block.column("_rowid"), pa.array(scores)]
     both = pa.concat_tables([best, pa.Table.from_arrays(columns, schema=_BEST)])
     return both.take(pc.select_k_unstable(both, k, _ORDER)) if len(both) > k else both

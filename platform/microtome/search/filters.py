@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -53,14 +54,27 @@ def all_of(*conditions: str) -> str | None:
     return " AND ".join(f"({condition}\n)" for condition in conditions if condition) or None
 
 
-def other_slides(slide_id: str) -> str:
-    """The condition that a tile is not of this slide."""
-    return f"slide_id <> {quoted(slide_id)}"
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Tiles that a search may not find: those of one slide, or of one case.
 
+    Attributes:
+        column: `slide_id` or `case_id`.
+        value: the slide or the case.
+    """
 
-def other_cases(case_id: str) -> str:
-    """The condition that a tile is not of this case; tiles of unknown case stay."""
-    return f"case_id IS NULL OR case_id <> {quoted(case_id)}"
+    column: Literal["slide_id", "case_id"]
+    value: str
+
+    @property
+    def own(self) -> str:
+        """The condition that a tile is one of them."""
+        return f"{self.column} = {quoted(self.value)}"
+
+    @property
+    def others(self) -> str:
+        """The condition that a tile is none of them; tiles of unknown case stay."""
+        return f"{self.column} IS NULL OR {self.column} <> {quoted(self.value)}"
 
 
 def check_filter(tiles: LanceDataset, where: str) -> None:

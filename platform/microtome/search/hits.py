@@ -14,14 +14,14 @@ from microtome.search.result import Hit
 _OF_A_HIT = tuple(name for name in TILES.names if name != "run_id")
 
 
-def read_hits(tiles: Any, offsets: Sequence[int], scores: Sequence[float]) -> tuple[Hit, ...]:
-    """The tiles at these rows of the Lance dataset, in the order given."""
+def read_hits(tiles: Any, row_ids: Sequence[int], scores: Sequence[float]) -> tuple[Hit, ...]:
+    """The tiles of these rows of the Lance dataset, which must be there, in the order given."""
     further = [
         field.name
         for field in tiles.schema
         if field.name not in TILES.names and not pa.types.is_fixed_size_list(field.type)
     ]
-    rows = tiles.take(list(offsets), columns=[*_OF_A_HIT, *further]).to_pylist()
+    rows = tiles._take_rows(list(row_ids), columns=[*_OF_A_HIT, *further]).to_pylist()
     return tuple(
         Hit(
             **{name: row[name] for name in _OF_A_HIT},

@@ -12,6 +12,7 @@ from microtome.search.query import Query
 from microtome.slides.slide import Pixels, Scalar
 
 Exclude = Literal["none", "slide", "case"]
+Path = Literal["index", "exact"]
 _EXCLUDES = ("none", "slide", "case")
 
 
@@ -26,6 +27,8 @@ class SearchSettings:
         model_id: whose vectors to compare; may be left out where it can be only one.
         query_mpp: µm per pixel of an image, else taken to have the atlas's; of a region, only
             where its slide doesn't say.
+        exact: compare with every vector, even where there is an index.
+        effort: how far to look in an index, times the usual: more finds more of the nearest.
     """
 
     k: int = 10
@@ -33,6 +36,8 @@ class SearchSettings:
     exclude: Exclude = "none"
     model_id: str | None = None
     query_mpp: float | None = None
+    exact: bool = False
+    effort: float = 1.0
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, least=1)
@@ -40,6 +45,7 @@ class SearchSettings:
             raise SettingError(
                 f"exclude must be one of {', '.join(_EXCLUDES)}, not {self.exclude!r}"
             )
+        check_positive("effort", self.effort, most=1000.0)
         if self.query_mpp is not None:
             check_positive("query_mpp", self.query_mpp, most=100.0)
 
@@ -86,6 +92,10 @@ class SearchResult:
         query: what was asked.
         settings: how it was searched.
         model_id: whose vectors were compared.
+        model_name: what that model is called.
+        path: `index` where candidates came from an index (their scores are exact all the same),
+            `exact` where every vector was compared.
+        tiles_version: the version of `tiles` that was searched.
         coverage: share of the tiles that were searched (those that pass the filter and the
             exclusion) which have a vector of this model; 1 where none passes.
         notes: what a reader of the hits should know, one sentence each.
@@ -97,6 +107,9 @@ class SearchResult:
     query: Query
     settings: SearchSettings
     model_id: str
+    model_name: str
+    path: Path
+    tiles_version: int
     coverage: float
     notes: tuple[str, ...] = ()
     tile: Hit | None = None
@@ -107,6 +120,9 @@ class SearchResult:
         return {
             "query": self.query.text,
             "model_id": self.model_id,
+            "model_name": self.model_name,
+            "path": self.path,
+            "tiles_version": self.tiles_version,
             "coverage": self.coverage,
             "notes": list(self.notes),
             "hits": [hit.to_json() for hit in self.hits],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import numpy as np
@@ -15,8 +16,9 @@ from microtome.errors import ModelMismatch, SettingError
 from microtome.models.card import ModelCard
 from microtome.models.encoder import Encoder
 from microtome.search.asked import Asked, look_at
-from microtome.search.exact import Nearest, nearest
-from microtome.search.filters import all_of, check_filter, filter_errors, other_cases, other_slides
+from microtome.search.exact import Nearest
+from microtome.search.filters import Exclusion, check_filter, filter_errors
+from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.picture import cover
 from microtome.search.query import Query, TileQuery
@@ -24,6 +26,28 @@ from microtome.search.result import SearchResult, SearchSettings
 from microtome.slides.slide import Pixels
 
 ENCODE_BATCH: Final = 16
+MOST_OPEN: Final = 0.1  # of the rows of an index; with more outside of it a search says so
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A query, ready to be compared.
+
+    Attributes:
+        query: what was asked.
+        asked: what it shows.
+        model_id: whose vectors are compared.
+        vectors: (Q, D) float32 of unit length.
+        exclusion: what is left out.
+        notes: what a reader of the hits should know of all that.
+    """
+
+    query: Query
+    asked: Asked
+    model_id: str
+    vectors: NDArray[np.float32]
+    exclusion: Exclusion | None
+    notes: tuple[str, ...]
 
 
 class Searcher:
@@ -40,12 +64,21 @@ class Searcher:
     ) -> None:
         self._atlas = atlas
         self._encoder = encoder
+        self._finders: dict[str, Finder] = {}
 
     def search(self, query: Query, settings: SearchSettings | None = None) -> SearchResult:
-        """Find the tiles nearest to a query, by exact cosine.
+        """Find the tiles nearest to a query by cosine: see `search_many`."""
+        return self.search_many([query], settings)[0]
 
-        A tile asked by its id is its own first hit, unless its slide or case is excluded. Where
-        the query's case is unknown, its slide is excluded instead, and a note says so.
+    def search_many(
+        self, queries: Sequence[Query], settings: SearchSettings | None = None
+    ) -> tuple[SearchResult, ...]:
+        """Find the tiles nearest to each query; together is quicker than one by one.
+
+        Through the model's index where there is one, else, or if asked, exactly; scores are exact
+        in any case. A tile asked by its id is its own first hit, unless its slide or case is
+        excluded. Where the query's case is unknown, its slide is excluded instead, and a note says
+        so.
 
         Raises:
             FilterInvalid: `where` isn't a condition over the columns of `tiles`.
@@ -53,31 +86,55 @@ class Searcher:
             QueryError, SlideError, SettingError: see `look_at`.
         """
         settings = settings or SearchSettings()
-        tiles = self._atlas.tiles
         if settings.where is not None:
-            check_filter(tiles, settings.where)
+            check_filter(self._atlas.tiles, settings.where)
+        prepared = [self._prepared(query, settings) for query in queries]
+        results: list[SearchResult | None] = [None] * len(prepared)
+        for alike in {(one.model_id, one.exclusion): None for one in prepared}:
+            places = [i for i, one in enumerate(prepared) if (one.model_id, one.exclusion) == alike]
+            found = self._found([prepared[i] for i in places], settings)
+            for place, result in zip(places, found, strict=True):
+                results[place] = result
+        return tuple(result for result in results if result is not None)
+
+    def _prepared(self, query: Query, settings: SearchSettings) -> Prepared:
         asked = look_at(query, self._atlas, settings)
         model_id = self._model_id(query, settings)
-        vectors = self._vectors(query, asked, model_id, tiles)
-        exclusion, exclusion_notes = _exclusion(asked, settings)
-        with filter_errors(tiles, settings.where):
-            found = nearest(
-                tiles,
-                vector_column(model_id),
-                vectors,
-                k=settings.k,
-                where=all_of(settings.where or "", exclusion),
-            )
-        return SearchResult(
-            hits=read_hits(tiles, found.offsets.tolist(), found.scores.tolist()),
-            query=query,
-            settings=settings,
-            model_id=model_id,
-            coverage=found.scored / found.seen if found.seen else 1.0,
-            notes=(*asked.notes, *exclusion_notes, *_about_coverage(found, settings)),
-            tile=asked.tile,
-            pixels=asked.pixels,
+        exclusion, notes = _exclusion(asked, settings)
+        vectors = self._vectors(query, asked, model_id, self._atlas.tiles)
+        return Prepared(query, asked, model_id, vectors, exclusion, (*asked.notes, *notes))
+
+    def _found(self, alike: Sequence[Prepared], settings: SearchSettings) -> list[SearchResult]:
+        """Results of queries with one model and one exclusion."""
+        model_id, exclusion = alike[0].model_id, alike[0].exclusion
+        wanted = Wanted(
+            settings.k, settings.where, exclusion, exact=settings.exact, effort=settings.effort
         )
+        finder = self._finder(model_id)
+        view = finder.view()
+        with filter_errors(view.tiles, settings.where):
+            found = finder.find(view, [one.vectors for one in alike], wanted)
+        return [
+            SearchResult(
+                hits=read_hits(view.tiles, nearest.row_ids.tolist(), nearest.scores.tolist()),
+                query=one.query,
+                settings=settings,
+                model_id=model_id,
+                model_name=self._atlas.models[model_id].name,
+                path=path_of(view, wanted),
+                tiles_version=view.tiles.version,
+                coverage=nearest.scored / nearest.seen if nearest.seen else 1.0,
+                notes=(*one.notes, *_about_index(view, settings), *_about(nearest, settings)),
+                tile=one.asked.tile,
+                pixels=one.asked.pixels,
+            )
+            for one, nearest in zip(alike, found, strict=True)
+        ]
+
+    def _finder(self, model_id: str) -> Finder:
+        if model_id not in self._finders:
+            self._finders[model_id] = Finder(self._atlas, model_id)
+        return self._finders[model_id]
 
     def _model_id(self, query: Query, settings: SearchSettings) -> str:
         """Whose vectors are compared: the model asked for, the encoder's, or the only one."""
@@ -157,30 +214,46 @@ def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     return unit
 
 
-def _exclusion(asked: Asked, settings: SearchSettings) -> tuple[str, tuple[str, ...]]:
-    """The condition that leaves out the query's own slide or case, and what to say about it."""
+def _exclusion(asked: Asked, settings: SearchSettings) -> tuple[Exclusion | None, tuple[str, ...]]:
+    """What is left out, the query's own slide or case, and what to say about it."""
     if settings.exclude == "none":
-        return "", ()
+        return None, ()
     if asked.slide_id is None:
-        return "", ("the query's slide is not in the atlas, so there was nothing to exclude",)
+        return None, ("the query's slide is not in the atlas, so there was nothing to exclude",)
     if settings.exclude == "slide":
-        return other_slides(asked.slide_id), ()
+        return Exclusion("slide_id", asked.slide_id), ()
     if asked.case_id is not None:
-        return other_cases(asked.case_id), ()
+        return Exclusion("case_id", asked.case_id), ()
     note = f"the case of {asked.slide_id} is unknown: only the slide itself was excluded"
-    return other_slides(asked.slide_id), (note,)
+    return Exclusion("slide_id", asked.slide_id), (note,)
 
 
-def _about_coverage(found: Nearest, settings: SearchSettings) -> tuple[str, ...]:
+def _about_index(view: View, settings: SearchSettings) -> tuple[str, ...]:
+    if settings.exact:
+        return ()
+    if view.problem:
+        return (
+            f"the index can't be used: {view.problem}; every vector was compared. "
+            "`microtome maintain` builds it anew",
+        )
+    if view.standing and view.standing.open_rows > MOST_OPEN * view.standing.coded_rows:
+        return (
+            f"{view.standing.open_rows:,} tiles are not in the index and were compared one by one. "
+            "`microtome maintain` adds them",
+        )
+    return ()
+
+
+def _about(found: Nearest, settings: SearchSettings) -> tuple[str, ...]:
     notes = []
     if found.scored < found.seen:
         notes.append(
             f"{found.seen - found.scored:,} of {found.seen:,} tiles have no vector of this model "
             "and were not searched"
         )
-    if len(found.offsets) < settings.k:
+    if len(found.row_ids) < settings.k:
         notes.append(
-            f"{len(found.offsets):,} of {settings.k:,} hits: there are no more tiles to search"
+            f"{len(found.row_ids):,} of {settings.k:,} hits: there are no more tiles to search"
         )
     return tuple(notes)
 

@@ -1,0 +1,162 @@
+"""Compact codes of vectors, held in memory, that say which few tiles are worth comparing exactly.
+
+faiss alone is known here. Vectors are rotated at random, sorted into lists by their nearest of
+`lists` centroids, and kept as RaBitQ codes of a few bits per value (Gao & Long, "RaBitQ", SIGMOD
+2024, arXiv:2405.12497; several bits: arXiv:2409.09913): `bits` × D / 8 bytes and 28 more each,
+whereof 8 are the row's id. At 512 values and 2 bits that is 156 bytes, a thirteenth of float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.config import check_whole
+
+QUERY_BITS = 4  # of a query's values; 0, faiss's default, keeps them whole and is 100 times slower
+TRAIN_PER_LIST = 50
+TRAIN_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CodePlan:
+    """How vectors are coded.
+
+    Attributes:
+        lists: centroids; each vector lies in the list of its nearest one.
+        bits: per value, 1 to 4.
+        probes: lists that one query looks into, unless more effort is asked for.
+    """
+
+    lists: int
+    bits: int = 2
+    probes: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole("lists", self.lists, least=1)
+        check_whole("bits", self.bits, least=1, most=4)
+        check_whole("probes", self.probes, least=1, most=self.lists)
+
+    @classmethod
+    def for_rows(cls, rows: int) -> CodePlan:
+        """The plan for so many vectors.
+
+        1,024 lists at a million rows, and as rows^¾: a query compares with the centroids and with
+        the codes of `probes` lists, and this keeps the two in balance up to a billion. Two bits,
+        since each candidate costs a random read of the table: at recall 0.95 they need 30 where
+        one bit needs 100. 2√lists probes held that recall from 100 thousand to 3 million rows of
+        vectors whose ten nearest lie in many lists (`tests/benchmarks/RESULTS.md`).
+        """
+        lists = max(1, round(1024 * (rows / 1e6) ** 0.75))
+        return cls(lists, probes=min(lists, math.ceil(2 * math.sqrt(lists))))
+
+
+class Codes:
+    """The codes of many vectors, by row id; safe to search from many threads."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self._lists: Any = faiss.extract_index_ivf(index)
+
+    @classmethod
+    def trained(cls, plan: CodePlan, sample: NDArray[np.float32], seed: int = 0) -> Self:
+        """No codes yet, but the centroids, from a sample (N, D) of unit vectors, N ≥ lists."""
+        dim = sample.shape[1]
+        rotation = faiss.RandomRotationMatrix(dim, dim)
+        rotation.init(seed)
+        lists = faiss.IndexIVFRaBitQ(
+            faiss.IndexFlatIP(dim), dim, plan.lists, faiss.METRIC_INNER_PRODUCT, True, plan.bits
+        )
+        lists.cp.niter, lists.cp.seed, lists.cp.spherical = TRAIN_ROUNDS, seed, True
+        lists.cp.min_points_per_centroid = 1  # no warnings to a console
+        lists.cp.max_points_per_centroid = TRAIN_PER_LIST
+        index = faiss.IndexPreTransform(rotation, lists)
+        index.train(np.ascontiguousarray(sample))
+        return cls(index)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Codes from a file whose hash was checked.
+
+        Raises:
+            ValueError: faiss can't read it, or it holds something else.
+        """
+        try:
+            return cls(faiss.read_index(str(path)))
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"faiss can't read {path.name}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the codes to a local file.
+
+        Raises:
+            OSError: the disk is full, or refuses.
+        """
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise OSError(f"faiss can't write {path.name}: {error}") from error
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are."""
+        return int(self._lists.nlist)
+
+    @property
+    def row_ids(self) -> NDArray[np.int64]:
+        """(N,) row ids of all codes, in no order."""
+        held = self._lists.invlists
+        parts = [
+            faiss.rev_swig_ptr(held.get_ids(number), held.list_size(number)).copy()
+            for number in range(self.lists)
+            if held.list_size(number)
+        ]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def add(self, row_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+        """Code (N, D) unit vectors."""
+        if len(row_ids):
+            self._index.add_with_ids(np.ascontiguousarray(vectors), row_ids.astype(np.int64))
+
+    def remove(self, row_ids: NDArray[np.int64]) -> None:
+        """Remove the codes of rows, where there are some; their bytes are gone when written."""
+        if len(row_ids):
+            self._lists.remove_ids(faiss.IDSelectorBatch(row_ids.astype(np.int64)))
+            self._index.ntotal = self._lists.ntotal
+
+    def search(
+        self,
+        vectors: NDArray[np.float32],
+        count: int,
+        probes: int,
+        allowed: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.int64]:
+        """Rows whose codes say that they may be nearest.
+
+        Args:
+            vectors: (Q, D) float32 of unit length.
+            count: how many rows per vector.
+            probes: how many lists to look into.
+            allowed: bits by row id, lowest first; other rows are passed over. None allows all.
+
+        Returns:
+            (Q, count) row ids, best first by estimate, −1 where there are no more.
+        """
+        inner = faiss.IVFRaBitQSearchParameters()
+        inner.nprobe, inner.qb = min(probes, self.lists), QUERY_BITS
+        if allowed is not None:
+            inner.sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(allowed))
+        outer = faiss.SearchParametersPreTransform()
+        outer.index_params = inner
+        _, found = self._index.search(np.ascontiguousarray(vectors), count, params=outer)
+        rows: NDArray[np.int64] = found
+        return rows
