@@ -1,14 +1,16 @@
 """Settings: frozen values that check themselves, from flags or from one file.
 
 A wrong value raises `SettingError` when the value is made, so before any work starts. A settings
-file is TOML or YAML whose keys are the long flags (`tile-px` or `tile_px`); flags win over it.
+file is TOML or YAML whose keys are the long flags (`tile-px` or `tile_px`); flags win over it. Its
+table `storage` says which object store is meant; the AWS variables win over that.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +18,13 @@ from typing import Any, Literal, get_args
 from microtome.errors import SettingError, SlideError
 
 MAX_TILE_PX = 4096
+STORAGE_VARIABLES = {
+    "endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "profile": ("AWS_PROFILE",),
+    "ca_bundle": ("AWS_CA_BUNDLE",),
+}
+"""What a settings file may say of an object store, and the variables that say the same."""
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ReaderChoice = Literal["auto", "tiff", "openslide"]
 
@@ -201,6 +210,32 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
         raise SettingError(f"the settings file {path} must hold one table of names and values")
     return {str(name).replace("-", "_"): value for name, value in settings.items()}
+
+
+def apply_storage(path: str, settings: Any, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Set the AWS variables that the table `storage` of a settings file stands for.
+
+    Raises:
+        SettingError: it holds anything but `STORAGE_VARIABLES`; keys are secrets and belong in
+            the environment or a profile.
+    """
+    said = settings if isinstance(settings, Mapping) else {"storage": settings}
+    for name, value in said.items():
+        variables = STORAGE_VARIABLES.get(str(name).replace("-", "_"))
+        if not (variables and isinstance(value, str)):
+            raise SettingError(
+                f"the settings file {path} says {name!r} of the storage, which isn't understood",
+                remedy=f"It takes the texts {', '.join(STORAGE_VARIABLES)}; give keys by "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by a profile.",
+            )
+        if not any(environ.get(variable) for variable in variables):
+            environ[variables[0]] = value
+
+
+def storage_place(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables that say where the object store is: the same for every process of a job."""
+    names = (*STORAGE_VARIABLES["endpoint"], *STORAGE_VARIABLES["region"])
+    return {name: environ[name] for name in names if environ.get(name)}
 
 
 def _parse(path: Path, text: str) -> Any:

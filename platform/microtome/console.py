@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from microtome.config import read_settings_file
+from microtome.config import apply_storage, read_settings_file
 from microtome.errors import MicrotomeError, SettingError
 
 out = Console(width=None if sys.stdout.isatty() else 140)
@@ -96,7 +96,9 @@ def _plain(value: Any) -> Any:
 def _take_settings_file(context: typer.Context, path: str | None) -> str | None:
     if path is not None and not context.resilient_parsing:
         with reporting(as_json=False):
-            context.default_map = _known_settings(context.command, read_settings_file(path), path)
+            settings = read_settings_file(path)
+            apply_storage(path, settings.pop("storage", {}))
+            context.default_map = _known_settings(context.command, settings, path)
     return path
 
 
@@ -121,7 +123,8 @@ ConfigOption = Annotated[
     str | None,
     typer.Option(
         "--config",
-        help="TOML or YAML file whose keys are the long flags; flags given here win.",
+        help="TOML or YAML file whose keys are the long flags; flags given here win. Its table "
+        "`storage` may name endpoint, region, profile and ca-bundle of the object store.",
         callback=_take_settings_file,
         is_eager=True,
         metavar="FILE",

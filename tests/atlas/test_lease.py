@@ -181,7 +181,7 @@ def test_a_holder_who_was_followed_knows_it(uri: str, store: LeaseStore):
 
 def test_a_lease_that_can_not_be_renewed_is_lost(tmp_path: Path):
     lease = take(str(tmp_path / "atlas"))
-    (tmp_path / "atlas" / "_lease").rename(tmp_path / "gone")
+    (tmp_path / "atlas").rename(tmp_path / "gone")
     time.sleep(SETTINGS.ttl_s + 0.1)
     with pytest.raises(LeaseLost, match=r"could not be renewed for 1 s"):
         lease.check()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.storage import storage_options, writing
 from microtome.errors import AtlasError, AtlasNotFound, AtlasWriteFailed
+from support.authority import authority
+from support.faulty_store import Passed, faults_before
 from support.made_atlas import MadeAtlas, content_id
 from support.object_store import ObjectStore, running_store
 
@@ -86,6 +91,55 @@ def test_an_atlas_in_a_bucket_is_like_one_in_a_folder(store: ObjectStore):
         "f": ("", 0, "failed", 0),
     }
     assert Atlas.open(made.uri).table("tiles").count_rows() == 8
+
+
+BEHIND_A_FIREWALL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support.made_atlas import MadeAtlas
+made = MadeAtlas(sys.argv[2])
+made.committer.commit([made.done("a")])
+print(made.atlas.tiles.count_rows())
+"""
+
+
+def test_a_store_with_a_profile_and_an_authority_of_the_site_s_own(
+    store: ObjectStore, tmp_path: Path
+):
+    bundle, tls = authority(tmp_path)
+    (tmp_path / "credentials").write_text(
+        "[lab]\naws_access_key_id = LABKEY\naws_secret_access_key = hunter2\n"
+    )
+    keys: set[str] = set()
+
+    def look(request: Passed) -> None:
+        keys.add(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
+
+    with faults_before(store.endpoint, tls) as proxy:
+        proxy.fault = look
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                BEHIND_A_FIREWALL,
+                str(Path(__file__).parents[1]),
+                f"{store.bucket()}/atlas",
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={
+                "PATH": os.environ["PATH"],
+                "AWS_ENDPOINT_URL": proxy.endpoint,
+                "AWS_CA_BUNDLE": str(bundle),
+                "AWS_PROFILE": "lab",
+                "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+            },
+        )
+    assert (ran.returncode, ran.stdout) == (0, "5\n"), ran.stderr
+    assert keys == {"LABKEY"}
+    assert "hunter2" not in ran.stderr
 
 
 def test_an_empty_place_in_a_bucket_is_no_atlas(store: ObjectStore):

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from microtome import cli
+from microtome.config import apply_storage
 
 cli.load_apps()
 
@@ -115,6 +116,25 @@ def test_a_wrong_settings_file_is_named(tmp_path: Path, name: str, text: str, sa
 
     assert done.exit_code == 2
     assert says in done.output.replace("\n", "")
+
+
+@pytest.mark.parametrize("line", ['secret_access_key = "hunter2"', "endpoint = 5", 'bucket = "b"'])
+def test_a_settings_file_holds_no_secrets_of_the_storage(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.toml").write_text(f"[storage]\n{line}\n")
+
+    done = microtome("info", "--atlas", "y", "--config", tmp_path / "a.toml")
+
+    assert done.exit_code == 2
+    assert "AWS_SECRET_ACCESS_KEY" in done.output
+    assert "hunter2" not in done.output
+
+
+def test_the_variables_win_over_the_settings_file() -> None:
+    variables = {"AWS_ENDPOINT_URL": "https://mine", "AWS_PROFILE": ""}
+
+    apply_storage("a.toml", {"endpoint": "https://its", "profile": "lab"}, variables)
+
+    assert variables == {"AWS_ENDPOINT_URL": "https://mine", "AWS_PROFILE": "lab"}
 
 
 def test_version() -> None:

@@ -12,7 +12,7 @@ from microtome.config import GridSettings, MppSettings, ReaderChoice
 from microtome.engine import slide_work
 from microtome.engine.slide_work import SlideWork
 from microtome.errors import TileReadFailed
-from microtome.slides.opening import open_slide
+from microtome.slides.opening import open_slide, slide_files_of
 from microtome.slides.slide import SlideReader, SlideRef
 from microtome.slides.tiff_reader import TiffReader
 from microtome_jobs.made.pyramid import write_pyramid
@@ -90,3 +90,28 @@ def test_an_error_nobody_foresaw_fails_the_slide_and_not_the_job(slide, tmp_path
 
     assert (outcome.status, outcome.cause) == ("failed", "unexpected")
     assert outcome.message.startswith("a brought up a TypeError")
+
+
+def test_vectors_that_are_no_numbers_fail_the_slide_and_not_the_job(slide, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        MeanColour, "encode", lambda self, pixels: np.full((len(pixels), 4), np.nan, np.float32)
+    )
+
+    outcome = run(slide, tmp_path)
+
+    assert (outcome.status, outcome.cause) == ("failed", "model")
+    assert "gave vectors that aren't finite for the slide a" in outcome.message
+
+
+@pytest.mark.parametrize(("holder", "status"), [("a", "unchanged"), ("b", "known")])
+def test_bytes_that_the_atlas_holds_are_not_embedded_again(slide, tmp_path, holder, status):
+    atlas = MadeAtlas(str(tmp_path / "atlas"), grid=GRID)
+    content = slide_files_of(slide).content_id
+    work = SlideWork(
+        atlas.target, GRID, MppSettings(), "auto", 0.5, batch_size=4, threads=2,
+        known={content: holder},
+    )  # fmt: skip
+
+    outcome = work.run(slide, MeanColour(), lambda planned, done: None)
+
+    assert (outcome.status, outcome.content_id, outcome.fragments) == (status, content, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -68,17 +69,26 @@ class Passed(BaseHTTPRequestHandler):
         """What the store says; an answer of 4xx or 5xx is one, too."""
         headers = {"Content-Type": "binary/octet-stream", **self.headers}  # else urllib has its own
         headers.pop("Host", None)
-        sent = int(self.headers.get("Content-Length") or 0)
+        if headers.pop("Transfer-Encoding", "") == "chunked":
+            body = self._chunks()
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = urllib.request.Request(
-            self.server.upstream + self.path,
-            self.rfile.read(sent) if sent else None,
-            headers,
-            method=self.command,
+            self.server.upstream + self.path, body or None, headers, method=self.command
         )
         try:
             return urllib.request.urlopen(request)
         except urllib.error.HTTPError as error:
             return error
+
+    def _chunks(self) -> bytes:
+        """A body that was sent without its length, as boto does over TLS."""
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def forward(self, *, share: float = 1.0) -> bool:
         """Hand the request on; of the answer only a `share` arrives before the line is cut."""
@@ -102,23 +112,29 @@ class FaultyStore(ThreadingHTTPServer):
     """The proxy; `fault` sees each request first and says whether it has answered it."""
 
     upstream: str
+    tls: ssl.SSLContext | None = None
     fault: Fault = lambda _: False
 
     def __post_init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Passed)
+        if self.tls:
+            # Hands are shaken in the thread of each connection, or one client could keep all away.
+            self.socket = self.tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed is no news."""
 
 
 @contextmanager
-def faults_before(upstream: str) -> Iterator[FaultyStore]:
-    """Start a proxy before a store; it ends with the block."""
-    proxy = FaultyStore(upstream)
+def faults_before(upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[FaultyStore]:
+    """Start a proxy before a store, spoken to by TLS if wanted; it ends with the block."""
+    proxy = FaultyStore(upstream, tls)
     thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -79,10 +79,15 @@ class _Folder:
         with _reaching(*self._place):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                with (self._folder / name).open("xb") as file:
-                    file.write(data)
+                file = (self._folder / name).open("xb")
             except FileExistsError:
                 return False
+            try:
+                with file:
+                    file.write(data)
+            except OSError:  # half an object says less than none
+                (self._folder / name).unlink()
+                raise
         return True
 
     def put(self, name: str, data: bytes) -> None:
@@ -92,8 +97,12 @@ class _Folder:
             try:
                 beside.write_bytes(data)
                 os.replace(beside, self._folder / name)
-            finally:
+            except OSError:
                 beside.unlink(missing_ok=True)
+                # On a full disk there is room in its own place, so that a lease can be released.
+                with (self._folder / name).open("r+b") as file:
+                    file.write(data)
+                    file.truncate()
 
     def get(self, name: str) -> bytes | None:
         with _reaching(*self._place), suppress(FileNotFoundError):

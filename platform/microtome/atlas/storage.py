@@ -1,7 +1,8 @@
 """Where the tables lie: a folder or an object store, and what a store's refusal means.
 
-Credentials come from the environment of the process that opens a table, never from a URI, and
-never travel between processes or into a message.
+Credentials come from the environment of the process that opens a table (keys, AWS_PROFILE, a role),
+never from a URI, and never travel between processes or into a message. An endpoint must stand in a
+variable: Lance doesn't read it from `~/.aws/config`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def storage_options(uri: str, environ: Mapping[str, str] = os.environ) -> dict[s
     """Lance's storage options for a URI, from the usual AWS variables; empty for a folder."""
     if urlsplit(uri).scheme != "s3":
         return {}
+    if bundle := environ.get("AWS_CA_BUNDLE"):
+        os.environ.setdefault("SSL_CERT_FILE", bundle)  # where Lance looks for authorities
     options = {ours: environ[name] for name, ours in _FROM_ENVIRONMENT.items() if environ.get(name)}
     if endpoint := options.get("aws_endpoint"):
         # Stores that stand in for S3 rarely resolve bucket.host, and have no region of their own.

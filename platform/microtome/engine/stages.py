@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from microtome.atlas.outcome import SlideOutcome
+from microtome.config import storage_place
 from microtome.engine.cluster import Node
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import Work
@@ -136,7 +137,9 @@ def _embed(
             compute=ActorPoolStrategy(min_size=1, max_size=min(workers.count, len(rows))),
             num_cpus=workers.cpus,
             num_gpus=workers.gpus,
-            runtime_env={"env_vars": {"MALLOC_MMAP_THRESHOLD_": MMAP_FROM_BYTES}},
+            runtime_env={
+                "env_vars": {"MALLOC_MMAP_THRESHOLD_": MMAP_FROM_BYTES, **storage_place()}
+            },
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
     try:
