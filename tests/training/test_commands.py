@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,9 @@ def test_weights_that_may_not_be_used_are_refused_before_any_work(tmp_path: Path
     done = RUN.invoke(app, ["kimia-reference", "--data", "folder:x", "--json"])
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["cause"] == "licence-refused"
+
+
+def test_a_ray_job_names_the_command_as_microtome_does() -> None:
+    command = [sys.executable, "-m", "microtome_training", "train", "--list", "--json"]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout)["recipes"]

@@ -152,3 +152,10 @@ def test_a_class_of_one_image_is_told_or_refused(patches: Path, tmp_path: Path) 
 def test_a_batch_that_workers_can_t_share_is_refused(batch_size: int, workers: int) -> None:
     with pytest.raises(SettingError, match=f"multiple of the {workers} workers"):
         check_batch(batch_size, range(workers, workers + 1))
+
+
+def test_more_workers_than_this_machine_holds_are_refused(
+    patches: Path, tmp_path: Path, ray_cluster
+) -> None:
+    with pytest.raises(SettingError, match="workers is 99, but this machine has cores for"):
+        run_training(recipe_of(patches, "fit.batch_size=198"), settings_of(tmp_path, workers=99))

@@ -66,11 +66,13 @@ class Corruption:
     Attributes:
         images: in the set.
         allowed: share of them that may be unreadable.
+        say: is told each message once.
         messages: by index of the image.
     """
 
     images: int
     allowed: float
+    say: Callable[[str], object] = str
     messages: dict[int, str] = field(default_factory=dict)
 
     def add(self, index: int, error: ImageUnreadable) -> None:
@@ -79,7 +81,10 @@ class Corruption:
         Raises:
             ImagesCorrupt: there are more than allowed now.
         """
+        if index in self.messages:
+            return
         self.messages[index] = error.message
+        self.say(error.message)
         if len(self.messages) > self.allowed * self.images:
             named = "; ".join(list(self.messages.values())[:3])
             raise ImagesCorrupt(

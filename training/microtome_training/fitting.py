@@ -93,6 +93,11 @@ class Fitter:
             return self._normalise(batch.inputs)
         return [x.to(self.device, non_blocking=True).float() for x in batch.inputs]
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last update, of the first group of weights."""
+        return float(self._optimiser.param_groups[0]["lr"])
+
     def settle(self) -> None:
         """Make sure that all updates so far were sound; call it before anything is kept."""
         self._watch.settle()

@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 from microtome.console import err
 from microtome.errors import MicrotomeError
@@ -31,11 +30,13 @@ class Note:
         epoch: from 1.
         update: over the whole run, from 1.
         metrics: by name.
+        warning: that the user should see; such a note has no metrics.
     """
 
-    epoch: int
-    update: int
+    epoch: int = 0
+    update: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    warning: str = ""
 
 
 @ray.remote(num_cpus=0)
@@ -102,7 +103,9 @@ class RunDisplay:
         self._log = log
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / CSV_FILE
-        self._tensorboard = SummaryWriter(str(folder))
+        from tensorboardX import SummaryWriter  # workers import this module and need it not
+
+        self._tensorboard: Any = SummaryWriter(str(folder))
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -114,6 +117,7 @@ class RunDisplay:
         )
         self._bar = self._bars.add_task("starting", total=updates or None, facts="")
         self._seen = 0
+        self.warnings: list[str] = []
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
@@ -149,8 +153,17 @@ class RunDisplay:
             if new:
                 rows.writeheader()
             for note in notes:
-                rows.writerow({**asdict(note), **note.metrics})
-                self._show(note)
+                if note.warning:
+                    self._warn(note.warning)
+                else:
+                    rows.writerow({**asdict(note), **note.metrics})
+                    self._show(note)
+
+    def _warn(self, warning: str) -> None:
+        """Say each thing once, however many workers say it."""
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+            err.print(warning, style="yellow", markup=False)
 
     def _show(self, note: Note) -> None:
         for name, value in note.metrics.items():

@@ -6,8 +6,10 @@ takes) and `training/` with checkpoints, `log.csv`, TensorBoard's files and the 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ class RunSettings:
     """Where and on what a recipe runs.
 
     Attributes:
-        out: folder or fsspec URI of the result.
+        out: folder or fsspec URI of the result; on a cluster, one that all nodes see.
         workers: processes that train; 0 takes what the cluster has.
         max_workers: with more than `workers`, Ray adds and takes away workers as nodes come and go;
             batches stay the same, each change resumes from the last checkpoint.
@@ -142,6 +144,7 @@ def fit_sets(
     storage.check(resume=settings.resume)
     with cluster(), tempfile.TemporaryDirectory(prefix="microtome-") as scratch:
         workers = Workers.for_cluster(nodes(), settings.workers, settings.cpus_per_worker)
+        check_room(workers)
         most = max(workers.count, settings.max_workers)
         check_batch(recipe.fit.batch_size, range(workers.count, most + 1))
         logs = Path(storage.run_path if storage.local else scratch)
@@ -149,12 +152,14 @@ def fit_sets(
         job = Job(recipe, training, validation, workers.cpus, RunLog())
         updates = recipe.fit.epochs * max(1, len(training) // recipe.fit.batch_size)
         try:
-            with RunDisplay(job.log, logs, updates // recipe.fit.accumulate):
+            with RunDisplay(job.log, logs, updates // recipe.fit.accumulate) as display:
                 result = fit(job, workers, settings, storage)
         finally:
             storage.upload(logs)
         metrics, card = keep_best(result, job, storage)
     notes = training.notes
+    if display.warnings:
+        notes += (f"{len(display.warnings)} images could not be read and were left out",)
     if validation is not None and "R@1" not in metrics:
         notes += (UNJUDGED,)
     return FitSummary(settings.out, card, metrics, notes)
@@ -205,6 +210,20 @@ def checked_classes(training: LabelledSet, recipe: Recipe) -> LabelledSet:
     return training.noted(f"{named}: one image to fit to, seen again and again in varied form")
 
 
+def check_room(workers: Workers) -> None:
+    """Raise `SettingError` where a Ray of this machine alone can't hold so many workers.
+
+    A cluster that `RAY_ADDRESS` names may grow, so there they are waited for.
+    """
+    room = sum(node.cpus // workers.cpus for node in nodes())
+    if workers.count > room and not os.environ.get("RAY_ADDRESS"):
+        raise SettingError(
+            f"workers is {workers.count}, but this machine has cores for {room} of "
+            f"{workers.cpus} each",
+            remedy="Ask for fewer, or for fewer by --cpus-per-worker.",
+        )
+
+
 def check_batch(batch_size: int, counts: range) -> None:
     """Raise `SettingError` unless each number of workers shares a batch out evenly."""
     for workers in counts:
@@ -241,7 +260,12 @@ def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> 
             ),
             datasets={DATASET: training_dataset(job.training, job.view, seed)} if streamed else {},
         )
-        result = trainer.fit()
+        # In a thread, since in the main one Ray would catch Ctrl-C and end as if all were well.
+        pool = ThreadPoolExecutor(1)
+        try:
+            result: ray.train.Result = pool.submit(trainer.fit).result()
+        finally:
+            pool.shutdown(wait=False)
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise job.log.failure() or ClusterFailed(
             f"training could not go on: {_first_line(error)}",

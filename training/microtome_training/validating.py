@@ -54,8 +54,7 @@ class Validator:
                     found = self._found(fitter)
         finally:
             objective.train(was_training)
-        unread = float(len(self._reader.corruption.messages))
-        return found.to_metrics() | {"corrupt_validation_images": unread}
+        return found.to_metrics()
 
     def _found(self, fitter: Fitter) -> Retrieval:
         images, vectors = self._gathered(*self._embedded(fitter))

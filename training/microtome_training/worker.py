@@ -128,7 +128,7 @@ class Run:
         backbone = self.fitter.objective.embedder.backbone
         frozen = weights_sha256(backbone.state_dict()) if backbone.frozen else None
         self.identity = job.identity | {"backbone": frozen}
-        self.corruption = Corruption(len(job.training), self.recipe.data.max_corrupt)
+        self.corruption = self._corruption(job.training)
         self.caches: list[FeatureCache] = []
         self.feed = self._make_feed()
         self.validator = self._make_validator()
@@ -166,6 +166,15 @@ class Run:
         parallel = ray.train.torch.prepare_model(objective.train())
         return Fitter(unwrapped(parallel), parallel, self.recipe, self.share)
 
+    def _corruption(self, labelled: LabelledSet) -> Corruption:
+        """Counts a set's unreadable images and tells the user of each."""
+        log = self.job.log
+        return Corruption(
+            len(labelled),
+            self.recipe.data.max_corrupt,
+            lambda message: log.add(Note(warning=message), surely=True),
+        )
+
     def _make_feed(self) -> Feed:
         recipe, job = self.recipe, self.job
         if recipe.data.feeding == "ray-data":
@@ -183,8 +192,7 @@ class Run:
     def _make_validator(self) -> Validator | None:
         if self.job.validation is None:
             return None
-        allowed = self.recipe.data.max_corrupt
-        reader = ImageReader(self.job.validation, Corruption(len(self.job.validation), allowed))
+        reader = ImageReader(self.job.validation, self._corruption(self.job.validation))
         caching = self.recipe.fit.cache_features
         cache = self._filled("validation", reader, 1) if caching else None
         return Validator(reader, self.job.view, self.share, cache)
@@ -248,7 +256,7 @@ class Run:
             "loss": float(torch.stack(losses).mean()),
             "images_per_s": images / seconds,
             "stall_share": clock.waited_s / seconds,
-            "corrupt_images": float(len(self.corruption.messages)),
+            "lr": self.fitter.rate,
         }
 
     def _note(
