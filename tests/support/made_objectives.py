@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -36,15 +34,17 @@ def batch(count: int = 12) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 3, 32, 32, generator=random), torch.arange(count) % 3
 
 
-def gradients_of_half(rank: int, make: Callable[[], Objective], folder: str) -> None:
-    """Write the gradients that one of two workers has after its half of the batch."""
+def gradients_of_halves(rank: int, folder: str) -> None:
+    """Be one of two workers: write the gradients of either objective after half of the batch."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )
-    parallel = DistributedDataParallel(make().eval())
     images, labels = batch()
-    parallel(images[rank::2], labels[rank::2]).backward()
-    gradients = {n: p.grad for n, p in parallel.module.named_parameters() if p.grad is not None}
-    torch.save(gradients, f"{folder}/{rank}.pt")
+    for make in (arcface, triplets):
+        parallel = DistributedDataParallel(make().eval())
+        parallel(images[rank::2], labels[rank::2]).backward()
+        trained = parallel.module.named_parameters()
+        gradients = {name: p.grad for name, p in trained if p.grad is not None}
+        torch.save(gradients, f"{folder}/{make.__name__}-{rank}.pt")
     torch.distributed.destroy_process_group()
