@@ -33,6 +33,7 @@
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
     │  ├─ AtlasVersionNotFound no such version, tag or time, or it is no longer kept
+    │  ├─ AtlasDamaged         a file of a table is damaged or gone
     │  ├─ AtlasBusy            another job writes to the atlas
     │  └─ AtlasWriteFailed     the disk is full, or the store refused the write
     │     └─ LeaseLost         another job took the atlas over while this one was silent
@@ -336,6 +337,12 @@ class AtlasVersionNotFound(AtlasError):
     """No such version, tag or time; or the atlas doesn't keep it any more."""
 
     cause = "atlas-version-not-found"
+
+
+class AtlasDamaged(AtlasError):
+    """A file of a table is damaged or gone: what it held must be indexed again."""
+
+    cause = "atlas-damaged"
 
 
 class AtlasBusy(AtlasError):

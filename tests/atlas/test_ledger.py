@@ -10,6 +10,7 @@ import pytest
 from microtome.atlas.ledger import Ledger, Work, read_work
 from microtome.atlas.recovery import Recovered, recover
 from microtome.atlas.schema import WORK
+from microtome.atlas.writer import Writer
 from support.made_atlas import CARD, MadeAtlas, content_id, ref_of
 
 
@@ -126,8 +127,13 @@ def test_a_withdrawal_that_is_killed_is_finished_later(
     with pytest.raises(KeyboardInterrupt):
         committer.commit([made.done("a", "new")])
 
+    transact = Writer.transact
     with monkeypatch.context() as stopped:
-        stopped.setattr(type(made.atlas), table, property(_die))
+        stopped.setattr(
+            Writer,
+            "transact",
+            lambda self, name, change: _die() if name == table else transact(self, name, change),
+        )
         with pytest.raises(KeyboardInterrupt):
             recover(made.writer, made.atlas)
     recover(made.writer, made.atlas)

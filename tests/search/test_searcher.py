@@ -14,6 +14,7 @@ from microtome.atlas.schema import vector_field
 from microtome.atlas.tables import table_uri
 from microtome.config import MppSettings
 from microtome.errors import (
+    AtlasDamaged,
     FilterInvalid,
     ModelMismatch,
     QueryUnreadable,
@@ -336,3 +337,11 @@ def test_a_crop_of_a_real_slide_finds_where_it_was_cut(real_data, tmp_path):
 
 def first_tile(atlas: Atlas, where: str) -> str:
     return atlas.tiles.to_table(columns=["tile_id"], filter=where, limit=1)["tile_id"][0].as_py()
+
+
+def test_a_damaged_file_of_the_tiles_is_said(tmp_path):
+    damaged = make_atlas(tmp_path, MeanColour())
+    for file in (tmp_path / "atlas" / "tiles.lance" / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(AtlasDamaged, match=r"the table tiles of the atlas .* is damaged"):
+        Searcher(damaged, MeanColour()).search(picture(tmp_path, "pink"))

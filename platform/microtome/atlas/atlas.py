@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import lance
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow as pa
 from microtome.atlas import schema
 from microtome.atlas.format import Format
 from microtome.atlas.storage import check_uri, location, storage_options
-from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.tables import lost_table, open_table, reading
 from microtome.atlas.versions import resolve
 from microtome.atlas.writer import Writer
 from microtome.config import GridSettings
@@ -198,6 +198,17 @@ class Atlas:
         if found is None:
             raise lost_table(self.uri, table)
         return found
+
+    def rows(self, table: str, **scan: Any) -> pa.Table:
+        """Rows of one table; `scan` is what `lance.LanceDataset.to_table` takes.
+
+        Raises:
+            AtlasDamaged: one of its files can't be read.
+            AtlasError: it is missing or can't be opened.
+        """
+        dataset = self.dataset(table)
+        with reading(self.uri, table):
+            return dataset.to_table(**scan)
 
     def table(self, table: str) -> lancedb.table.Table:
         """One table through lancedb, for searching."""

@@ -22,6 +22,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import cast
 
 import lance
 import pyarrow as pa
@@ -29,7 +30,7 @@ import pyarrow as pa
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.judgement import SETTLED, Known, judged
-from microtome.atlas.ledger import Work, read_work_of, record
+from microtome.atlas.ledger import Work, WorkStatus, read_work_of, record
 from microtome.atlas.moving import rename
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.presence import Presence, find_tiles, replacement
@@ -66,11 +67,11 @@ class Committer:
         self._atlas = atlas
         self._run_id = run_id
         self._model_id = model_id
-        slides = atlas.slides.to_table(columns=["slide_id", "content_id", "uri"]).to_pylist()
+        slides = atlas.rows("slides", columns=["slide_id", "content_id", "uri"]).to_pylist()
         self._known = Known()
         for row in slides:
             self._known.learn(**row)
-        self._worked = set(atlas.work.to_table(columns=["slide_id"])["slide_id"].to_pylist())
+        self._worked = set(atlas.rows("work", columns=["slide_id"])["slide_id"].to_pylist())
         self._forgotten = Forgotten.of(atlas.uri)
 
     def commit(self, outcomes: Sequence[SlideOutcome]) -> tuple[SlideOutcome, ...]:
@@ -183,7 +184,7 @@ class Committer:
             model_id=self._model_id,
             uri=outcome.ref.uri,
             stamp=outcome.ref.stamp,
-            status=outcome.status,
+            status=cast(WorkStatus, outcome.status),  # of the others nothing is recorded anew
             cause=outcome.cause,
             message=outcome.message,
             attempts=max((work.attempts for work in mine), default=0) + 1,

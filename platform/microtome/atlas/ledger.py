@@ -133,7 +133,7 @@ class Ledger:
 
 def read_work(atlas: Atlas, where: str | None = None) -> list[Work]:
     """Rows of the ledger that match an SQL filter."""
-    table = atlas.work.to_table(columns=_COLUMNS, filter=where)
+    table = atlas.rows("work", columns=_COLUMNS, filter=where)
     return [Work(**row) for row in table.to_pylist()]
 
 

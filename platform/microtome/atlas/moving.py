@@ -41,11 +41,11 @@ def rename(writer: Writer, atlas: Atlas, moves: Mapping[str, SlideRef], run_id: 
         return
     # Whoever had the new name has other bytes now, or he would not be asked for it.
     names = [ref.slide_id for ref in moves.values()]
-    taken = atlas.slides.to_table(columns=["slide_id"], filter=one_of("slide_id", names))
+    taken = atlas.rows("slides", columns=["slide_id"], filter=one_of("slide_id", names))
     withdraw(
         writer, taken["slide_id"].to_pylist(), find_tiles(atlas, taken["slide_id"].to_pylist())
     )
-    rows = atlas.slides.to_table(filter=one_of("slide_id", moves))
+    rows = atlas.rows("slides", filter=one_of("slide_id", moves))
     renamed = [row | _facts(moves[row["slide_id"]], run_id) for row in rows.to_pylist()]
     writer.upsert("slides", pa.Table.from_pylist(renamed, schema=rows.schema))
     for old, ref in moves.items():
@@ -69,7 +69,7 @@ def finish_renaming(writer: Writer, atlas: Atlas) -> tuple[str, ...]:
     """Finish what a killed run left of a change of name; returns the names that went."""
     columns = ["slide_id", "content_id", "run_id"]
     by_content = defaultdict(list)
-    for row in atlas.slides.to_table(columns=columns).to_pylist():
+    for row in atlas.rows("slides", columns=columns).to_pylist():
         by_content[row["content_id"]].append(row)
     doubled = [rows for rows in by_content.values() if len(rows) > 1]
     if not doubled:

@@ -50,7 +50,7 @@ def list_slides(atlas: Atlas, status: str | None = None) -> list[dict[str, Any]]
     for work in sorted(read_work(atlas), key=lambda work: work.finished_at):
         newest[work.slide_id] = work
     names = [*_FACTS, *atlas.columns.names]
-    facts = {row["slide_id"]: row for row in atlas.slides.to_table(columns=names).to_pylist()}
+    facts = {row["slide_id"]: row for row in atlas.rows("slides", columns=names).to_pylist()}
     nothing = dict.fromkeys(names) | {"tiles": 0}
     return [
         facts.get(slide_id, nothing | {"slide_id": slide_id})
@@ -74,7 +74,7 @@ def describe(atlas: Atlas) -> dict[str, Any]:
     """
     tiles, covered = atlas.tiles.count_rows(), coverage(atlas)
     counted = Counter(work["status"] for work in list_slides(atlas))
-    runs = atlas.runs.to_table(columns=_RUN_COLUMNS).sort_by([("run_id", "descending")])
+    runs = atlas.rows("runs", columns=_RUN_COLUMNS).sort_by([("run_id", "descending")])
     return {
         "uri": atlas.uri,
         "format_version": atlas.format_version,
@@ -109,7 +109,7 @@ def coverage(atlas: Atlas) -> dict[str, int]:
     Raises:
         AtlasError: a table can't be read.
     """
-    done = atlas.work.to_table(columns=["model_id", "stored_tiles"], filter="status = 'done'")
+    done = atlas.rows("work", columns=["model_id", "stored_tiles"], filter="status = 'done'")
     covered = dict.fromkeys(atlas.models, 0)
     for model_id, tiles in zip(*done.to_pydict().values(), strict=True):
         if model_id in covered:
@@ -148,7 +148,7 @@ def allowed_licences(atlas: Atlas) -> tuple[str, ...]:
 
 def _run_settings(atlas: Atlas, model_ids: Iterable[str]) -> list[dict[str, Any]]:
     """What the runs that gave the atlas vectors of some models were asked to do, newest first."""
-    runs = atlas.runs.to_table(columns=["run_id", "settings"], filter=one_of("model_id", model_ids))
+    runs = atlas.rows("runs", columns=["run_id", "settings"], filter=one_of("model_id", model_ids))
     newest_first = runs.sort_by([("run_id", "descending")])
     return [json.loads(text) for text in newest_first["settings"].to_pylist()]
 

@@ -62,9 +62,9 @@ def recover(writer: Writer, atlas: Atlas) -> Recovered:
 
 def _unsettled(atlas: Atlas) -> list[dict[str, Any]]:
     """Rows of `slides` whose content no row of the ledger calls done or empty."""
-    settled = atlas.work.to_table(columns=["slide_id", "content_id"], filter="status <> 'failed'")
+    settled = atlas.rows("work", columns=["slide_id", "content_id"], filter="status <> 'failed'")
     known = set(zip(*settled.to_pydict().values(), strict=True))
-    rows = atlas.slides.to_table(columns=_FACTS).to_pylist()
+    rows = atlas.rows("slides", columns=_FACTS).to_pylist()
     return [row for row in rows if (row["slide_id"], row["content_id"]) not in known]
 
 
@@ -79,8 +79,10 @@ def _mend(writer: Writer, atlas: Atlas, rows: list[dict[str, Any]]) -> None:
     """Write the ledger rows that are missing; what only the worker knew stays null."""
     if not rows:
         return
-    run_models = atlas.runs.to_table(
-        columns=["run_id", "model_id"], filter=one_of("run_id", [row["run_id"] for row in rows])
+    run_models = atlas.rows(
+        "runs",
+        columns=["run_id", "model_id"],
+        filter=one_of("run_id", [row["run_id"] for row in rows]),
     )
     model_of = dict(zip(*run_models.to_pydict().values(), strict=True))
     known = read_work_of(atlas, [row["slide_id"] for row in rows])

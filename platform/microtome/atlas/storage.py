@@ -32,7 +32,9 @@ _REASONS = {
     r"os error 27|File too large": "the file grew past what the system allows",
     r"os error 13|Permission denied|os error 30|Read-only": "writing there is not permitted",
     r"os error 20|Not a directory": "a file stands where a folder should be",
-    r"sufficient data|magic number|[Cc]orrupt|failed to decode": "one of its files is damaged",
+    r"sufficient data|magic number|[Cc]orrupt|failed to decode|whole buffer|Invalid scalar value"
+    r"|metadata range": ("one of its files is damaged"),
+    r"Not found: .*\.lance/data/|NoSuchKey": "one of its files is gone",
     r"NoSuchBucket": "there is no such bucket",
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (
         "the store refused the credentials"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import lance
+import pyarrow as pa
 
 from microtome.atlas.storage import location, reason, storage_options
-from microtome.errors import AtlasError
+from microtome.errors import AtlasDamaged, AtlasError
 
 STORAGE_VERSION = "2.2"  # the newest that lancedb 0.40 reads; pylance 14 would write 2.3
 
@@ -43,6 +48,21 @@ def newest_table(uri: str, table: str) -> lance.LanceDataset:
     if dataset is None:
         raise lost_table(uri, table)
     return dataset
+
+
+@contextmanager
+def reading(uri: str, table: str) -> Iterator[None]:
+    """Turn what Lance says where a table's file is damaged or gone into `AtlasDamaged`."""
+    try:
+        yield
+    except (OSError, RuntimeError, pa.ArrowInvalid) as error:
+        if not re.search("LanceError|External error", str(error)):
+            raise
+        raise AtlasDamaged(
+            f"the table {table} of the atlas {uri} can't be read: {reason(error, uri)}",
+            remedy=f"`microtome verify --atlas {uri}` says what is damaged, and with --repair "
+            "takes it out, so that it can be indexed again.",
+        ) from error
 
 
 def lost_table(uri: str, table: str) -> AtlasError:

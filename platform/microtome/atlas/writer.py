@@ -189,7 +189,7 @@ class Writer:
             self._lease.check()  # after the opening, see above
             try:
                 return change(dataset)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, pa.ArrowInvalid) as error:
                 if wait_s is None or not may_pass(error):
                     raise write_failed(self.uri, f"the table {table}", error) from error
             time.sleep(wait_s)

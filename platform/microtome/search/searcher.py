@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import quoted
+from microtome.atlas.tables import reading
 from microtome.errors import ModelMismatch, SettingError
 from microtome.models.card import ModelCard
 from microtome.models.encoder import Encoder
@@ -84,8 +85,14 @@ class Searcher:
             FilterInvalid: `where` isn't a condition over the columns of `tiles`.
             ModelMismatch: the atlas has no vectors of the model, or the tile has none.
             QueryError, SlideError, SettingError: see `look_at`.
+            AtlasDamaged: a file of the atlas can't be read.
         """
-        settings = settings or SearchSettings()
+        with reading(self._atlas.uri, "tiles"):
+            return self._search_many(queries, settings or SearchSettings())
+
+    def _search_many(
+        self, queries: Sequence[Query], settings: SearchSettings
+    ) -> tuple[SearchResult, ...]:
         if settings.where is not None:
             check_filter(self._atlas.tiles, settings.where)
         prepared = [self._prepared(query, settings) for query in queries]
