@@ -309,6 +309,16 @@ def test_an_atlas_in_a_bucket_that_is_not_there(
     assert "test-secret" not in json.dumps(error)
 
 
+def test_an_atlas_that_another_job_writes_to(here: Path) -> None:
+    with open_writer("atlas", "maintain"):
+        done = microtome("index", "one", "--atlas", "atlas", "--json")
+
+    assert done.exit_code == 1
+    error = error_of(done)
+    assert error["cause"] == "atlas-busy"
+    assert "another job writes to the atlas atlas: maintain on " in error["message"]
+
+
 def test_without_json_the_error_goes_to_stderr_in_two_sentences(here: Path) -> None:
     done = microtome("index", "nowhere", "--atlas", "atlas")
 
