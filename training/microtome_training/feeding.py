@@ -125,9 +125,12 @@ class ImageReader:
         Raises:
             ImagesCorrupt: too many can't be read, or a class has no readable image.
         """
+        pixels = self.read(index)
+        if pixels is not None:
+            return pixels
         peers = np.flatnonzero(self.labels == self.labels[index])
         start = int(np.searchsorted(peers, index))
-        for peer in np.roll(peers, -start):
+        for peer in np.roll(peers, -start)[1:]:
             pixels = self.read(int(peer))
             if pixels is not None:
                 return pixels
