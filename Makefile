@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long check format bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
+.PHONY: demo test test-long check format bench-atlas bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,10 @@ check: $(INSTALLED)  ## format, lint, types and floors
 format: $(INSTALLED)  ## format and sort imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-atlas: $(INSTALLED)  ## commits and search at a million tiles and more, beside other indices
+	-$(BIN)/python -m pip install --quiet --no-deps -r tests/benchmarks/atlas/rivals.txt
+	$(BIN)/python tests/benchmarks/atlas
 
 bench-engine: $(INSTALLED)  ## Ray Data against a plain loop, and memory on a vast slide
 	$(BIN)/python tests/benchmarks/engine
