@@ -98,6 +98,15 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         float | None,
         typer.Option(help="µm per pixel of a query image.", show_default="the atlas's"),
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every vector, past any index.")
+    ] = False,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Search the atlas as it once was.", metavar="RUN|VERSION|TIME", show_default="now"
+        ),
+    ] = None,
     allow_licence: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,7 +133,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
 
         if gallery is not None:
             check_gallery_path(gallery)
-        opened = Atlas.open(atlas)
+        opened = Atlas.open(atlas) if as_of is None else Atlas.open(atlas).at(as_of)
 
         def options() -> EncoderOptions:
             licences = (*allowed_licences(opened), *(allow_licence or ()))
@@ -136,6 +145,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             exclude=exclude,
             model_id=load_card(model, options()).model_id if model else None,
             query_mpp=query_mpp,
+            exact=exact,
         )
         searcher = Searcher(opened, lambda: load_encoder(model or model_source(opened), options()))
         result = searcher.search(parse_query(query), settings)
@@ -158,6 +168,14 @@ def print_hits(result: SearchResult) -> None:
     if any(hit.case_id for hit in result.hits):
         columns.insert(3, "case_id")
     print_table(f"{len(rows)} tiles most like {result.query.text}", rows, columns)
+    how = "through the index" if result.path == "index" else "exactly"
+    err.print(
+        f"compared {how} by {result.model_name} ({result.model_id}), whose vectors "
+        f"{result.coverage:.1%} of the tiles have, at version {result.tiles_version}",
+        style="dim",
+        markup=False,
+        highlight=False,
+    )
     for note in result.notes:
         err.print(note, style="yellow", markup=False)
 
