@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from microtome.atlas import schema
 from microtome.atlas.format import Format
-from microtome.atlas.storage import check_uri, location, storage_options
+from microtome.atlas.storage import check_uri, location, patiently, storage_options
 from microtome.atlas.tables import lost_table, open_table, reading
 from microtome.atlas.versions import resolve
 from microtome.atlas.writer import Writer
@@ -208,7 +208,7 @@ class Atlas:
         """
         dataset = self.dataset(table)
         with reading(self.uri, table):
-            return dataset.to_table(**scan)
+            return patiently(lambda: dataset.to_table(**scan))
 
     def table(self, table: str) -> lancedb.table.Table:
         """One table through lancedb, for searching."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import tile_ids, vector_column
-from microtome.atlas.storage import location, storage_options, writing
+from microtome.atlas.storage import location, patiently, storage_options, writing
 from microtome.atlas.tables import table_uri
 from microtome.errors import ModelError
 from microtome.slides.slide import Slide, SlideRef
@@ -139,11 +139,13 @@ def write_fragments(target: TilesTarget, rows: pa.Table) -> tuple[str, ...]:
         AtlasWriteFailed: the disk is full, or the store refuses.
     """
     with writing(target.shown_uri, "tiles"):
-        fragments = write_lance_fragments(
-            rows,
-            table_uri(target.uri, "tiles"),
-            mode="append",
-            storage_options=storage_options(target.uri),
+        fragments = patiently(
+            lambda: write_lance_fragments(
+                rows,
+                table_uri(target.uri, "tiles"),
+                mode="append",
+                storage_options=storage_options(target.uri),
+            )
         )
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import tile_ids
 from microtome.atlas.sql import one_of
+from microtome.atlas.storage import patiently
 from microtome.atlas.tables import reading
 
 
@@ -49,12 +50,13 @@ def find_tiles(atlas: Atlas, slide_ids: Iterable[str]) -> dict[str, Presence]:
     wanted = set(slide_ids)
     if not wanted:
         return {}
+    scanner = atlas.tiles.scanner(
+        columns=["slide_id", "tile_id", "x", "y"],
+        filter=one_of("slide_id", wanted),
+        with_row_address=True,
+    )
     with reading(atlas.uri, "tiles"):
-        rows = atlas.tiles.scanner(
-            columns=["slide_id", "tile_id", "x", "y"],
-            filter=one_of("slide_id", wanted),
-            with_row_address=True,
-        ).to_table()
+        rows = patiently(scanner.to_table)
     return {
         slide_id: _presence(rows.filter(pc.equal(rows["slide_id"], slide_id)))
         for slide_id in pc.unique(rows["slide_id"]).to_pylist()

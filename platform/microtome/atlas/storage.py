@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from microtome.errors import AtlasWriteFailed, SettingError
 
+T = TypeVar("T")
 _FROM_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "aws_access_key_id",
     "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key",
@@ -47,11 +50,18 @@ _REASONS = {
 _PASSING = "|".join(
     [
         r"error sending request|[Tt]imed? ?out|[Cc]onnection (reset|closed|refused)|SlowDown",
+        r"HTTP error: request or response body error",
         r"status code: 5\d\d|Commit result .* is unknown",
         r"[Cc]ommit conflict|preempted|[Ii]ncompatible transaction|Too many concurrent writers",
         r"already exists",  # a table whose creation was not answered
     ]
 )
+
+
+WAITS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+"""Before each further attempt of what may pass; Lance's own client repeats requests before that."""
+STORE_ERRORS = (OSError, RuntimeError, ValueError)
+"""What Lance raises where a store or a file fails it; `ValueError` also for a wrong request."""
 
 
 def check_uri(uri: str) -> None:
@@ -100,6 +110,21 @@ def reason(error: Exception, uri: str) -> str:
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: the store stumbled, or a commit raced."""
     return bool(re.search(_PASSING, str(error)))
+
+
+def patiently(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns once it succeeds; it is called again where that may help.
+
+    Lance's client repeats most requests, but no listing whose answer was cut, for one.
+    """
+    for wait_s in WAITS_S:
+        try:
+            return attempt()
+        except STORE_ERRORS as error:
+            if not may_pass(error):
+                raise
+        time.sleep(wait_s)
+    return attempt()
 
 
 def write_failed(uri: str, what: str, error: Exception) -> AtlasWriteFailed:

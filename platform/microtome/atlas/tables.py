@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lance
-import pyarrow as pa
 
-from microtome.atlas.storage import location, reason, storage_options
+from microtome.atlas.storage import (
+    STORE_ERRORS,
+    location,
+    may_pass,
+    patiently,
+    reason,
+    storage_options,
+)
 from microtome.errors import AtlasDamaged, AtlasError
 
 STORAGE_VERSION = "2.2"  # the newest that lancedb 0.40 reads; pylance 14 would write 2.3
@@ -26,16 +32,13 @@ def open_table(uri: str, table: str, version: int | None = None) -> lance.LanceD
     Raises:
         AtlasError: something is there, or may be, that can't be read.
     """
+    place, options = table_uri(uri, table), storage_options(uri)
     try:
-        return lance.dataset(table_uri(uri, table), version, storage_options=storage_options(uri))
-    except (OSError, RuntimeError, ValueError) as error:
+        return patiently(lambda: lance.dataset(place, version, storage_options=options))
+    except STORE_ERRORS as error:
         if isinstance(error, ValueError) and "was not found" in str(error):
             return None
-        raise AtlasError(
-            f"the table {table} of {uri} can't be read: {reason(error, uri)}",
-            remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
-            "a damaged table must come from a backup.",
-        ) from error
+        raise _unreadable(uri, table, error) from error
 
 
 def newest_table(uri: str, table: str) -> lance.LanceDataset:
@@ -55,14 +58,24 @@ def reading(uri: str, table: str) -> Iterator[None]:
     """Turn what Lance says where a table's file is damaged or gone into `AtlasDamaged`."""
     try:
         yield
-    except (OSError, RuntimeError, pa.ArrowInvalid) as error:
+    except STORE_ERRORS as error:
         if not re.search("LanceError|External error", str(error)):
             raise
+        if may_pass(error):
+            raise _unreadable(uri, table, error) from error
         raise AtlasDamaged(
             f"the table {table} of the atlas {uri} can't be read: {reason(error, uri)}",
             remedy=f"`microtome verify --atlas {uri}` says what is damaged, and with --repair "
             "takes it out, so that it can be indexed again.",
         ) from error
+
+
+def _unreadable(uri: str, table: str, error: Exception) -> AtlasError:
+    return AtlasError(
+        f"the table {table} of {uri} can't be read: {reason(error, uri)}",
+        remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
+        "a damaged table must come from a backup.",
+    )
 
 
 def lost_table(uri: str, table: str) -> AtlasError:

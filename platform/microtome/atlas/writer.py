@@ -31,13 +31,11 @@ from lance.fragment import write_fragments
 from microtome.atlas.format import renew
 from microtome.atlas.lease import Lease, LeaseSettings, take_lease
 from microtome.atlas.schema import TABLES
-from microtome.atlas.storage import check_uri, may_pass, storage_options, write_failed
+from microtome.atlas.storage import WAITS_S, check_uri, may_pass, storage_options, write_failed
 from microtome.atlas.tables import STORAGE_VERSION, lost_table, open_table, table_uri
 
 D = TypeVar("D")
 T = TypeVar("T")
-WAITS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Before each further attempt of a commit; Lance's own client repeats requests before that."""
 TOKEN_KEY = "microtome:commit"  # noqa: S105 - a name
 MESSAGE_KEY = "lance.commit.message"
 
