@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable
-from typing import Any
 
 from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
@@ -15,9 +11,7 @@ from microtome.atlas.lease_store import lease_store
 from microtome.atlas.recovery import recover
 from microtome.atlas.rollback import roll_back
 from microtome.atlas.writer import Writer, open_writer
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["microtome.atlas.recovery"])
+from support.killing import Moment, Witness, run_until
 
 CHANGES: dict[str, Callable[[Writer, str], object]] = {
     "forget": lambda writer, slide_id: forgetting.forget(writer, Subject(slide_id)),
@@ -36,29 +30,12 @@ def change(uri: str, name: str, argument: str = "") -> None:
 
 def killed(uri: str, name: str, argument: str, step: int) -> bool:
     """Make a change in a process of its own; whether it was killed, before that durable step."""
-    process = _PROCESSES.Process(target=_change_and_die, args=(uri, name, argument, step))
-    process.start()
-    process.join(60)
-    assert process.exitcode in {0, -signal.SIGKILL}
-    return process.exitcode != 0
+    return run_until(Moment(step), _change, uri, name, argument).killed
 
 
-def _change_and_die(uri: str, name: str, argument: str, step: int) -> None:
-    left = step
-
-    def dying(durable: Callable[..., Any]) -> Callable[..., Any]:
-        def die_or_do(*args: Any) -> Any:
-            nonlocal left
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
-            return durable(*args)
-
-        return die_or_do
-
-    Writer.transact = dying(Writer.transact)  # type: ignore[method-assign]
-    Writer.fence = dying(Writer.fence)  # type: ignore[method-assign]
-    forgetting.write_record = dying(forgetting.write_record)
-    store = type(lease_store(uri))
-    store.clear = dying(store.clear)  # type: ignore[method-assign]
+def _change(witness: Witness, uri: str, name: str, argument: str) -> None:
+    witness.watch(Writer, "transact")
+    witness.watch(Writer, "fence")
+    witness.watch(forgetting, "write_record")
+    witness.watch(type(lease_store(uri)), "clear")
     change(uri, name, argument)
