@@ -22,6 +22,8 @@ from microtome.config import check_whole
 QUERY_BITS = 4  # of a query's values; 0, faiss's default, keeps them whole and is 100 times slower
 TRAIN_PER_LIST = 50
 TRAIN_ROUNDS = 8
+THREADS = faiss.omp_get_max_threads()
+ALONE = 8  # vectors: fewer are searched by one thread, since gathering the others costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Codes:
         lists.cp.min_points_per_centroid = 1  # no warnings to a console
         lists.cp.max_points_per_centroid = TRAIN_PER_LIST
         index = faiss.IndexPreTransform(rotation, lists)
+        _use_threads(THREADS)
         index.train(np.ascontiguousarray(sample))
         return cls(index)
 
@@ -125,6 +128,7 @@ class Codes:
     def add(self, row_ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Code (N, D) unit vectors."""
         if len(row_ids):
+            _use_threads(THREADS)
             self._index.add_with_ids(np.ascontiguousarray(vectors), row_ids.astype(np.int64))
 
     def remove(self, row_ids: NDArray[np.int64]) -> None:
@@ -155,8 +159,14 @@ class Codes:
         inner.nprobe, inner.qb = min(probes, self.lists), QUERY_BITS
         if allowed is not None:
             inner.sel = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(allowed))
+        _use_threads(1 if len(vectors) < ALONE else THREADS)
         outer = faiss.SearchParametersPreTransform()
         outer.index_params = inner
         _, found = self._index.search(np.ascontiguousarray(vectors), count, params=outer)
         rows: NDArray[np.int64] = found
         return rows
+
+
+def _use_threads(count: int) -> None:
+    """How many threads faiss takes for the calls of the thread that this runs in."""
+    faiss.omp_set_num_threads(count)

@@ -108,4 +108,5 @@ def _kth_best(
         cosines[row_ids[:, None] == rows.column("_rowid").to_numpy()] = -np.inf
         both = np.concatenate([best, cosines], axis=1)
         best = np.partition(both, both.shape[1] - k, axis=1)[:, -k:]
-    return best.min(axis=1)
+    bars: NDArray[np.float32] = best.min(axis=1)
+    return bars

@@ -5,6 +5,7 @@ Each yields name, search, bytes of the index, seconds to build it, and the true 
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ def faiss_ivf_pq(atlas: Atlas, queries: Vectors, true: NDArray[np.int64]) -> Ite
     )
     index = faiss.IndexRefine(pq, whole)
     blocks = stored(atlas)
-    first = np.concatenate([next(blocks) for _ in range(4)])
+    first = np.concatenate(list(itertools.islice(blocks, 4)))
     pq.train(first)
     index.is_trained = True
     index.add(first)
@@ -125,6 +126,6 @@ def hnswlib_graph(atlas: Atlas, queries: Vectors, true: NDArray[np.int64]) -> It
 
         def search(vectors: Vectors, effort: int = effort) -> list[list[int]]:
             graph.set_ef(effort)
-            return graph.knn_query(vectors, K)[0].tolist()
+            return graph.knn_query(vectors, K, num_threads=min(2, len(vectors)))[0].tolist()
 
         yield f"hnswlib, {len(some):,} rows only, ef {effort}", search, size, build_s, its_true

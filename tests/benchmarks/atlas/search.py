@@ -119,11 +119,13 @@ def measure(
     """Ask one by one, then in batches; `search` takes (Q, D)."""
     search(queries[:BATCH])  # caches
     alone, found = [], []
+    faiss.omp_set_num_threads(1)  # on a busy machine, several wait for one another at one query
     for query in queries:
         started = time.perf_counter()
         found += search(query[None])
         alone.append(time.perf_counter() - started)
     batches = []
+    faiss.omp_set_num_threads(os.cpu_count() or 1)
     for _ in range(5):
         started = time.perf_counter()
         search(queries[:BATCH])
