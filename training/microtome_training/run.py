@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,6 +233,13 @@ def check_batch(batch_size: int, counts: range) -> None:
             )
 
 
+class InterruptibleTrainer(TorchTrainer):  # type: ignore[misc]
+    """Leaves Ctrl-C to the command line; Ray's own handler would end as if all were well."""
+
+    def _register_sigint_handler(self, controller: object) -> None:
+        pass
+
+
 def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> ray.train.Result:
     """Run the workers to the end.
 
@@ -245,7 +251,7 @@ def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> 
     streamed = job.recipe.data.feeding == "ray-data"
     seed = job.recipe.fit.seed
     try:
-        trainer = TorchTrainer(
+        trainer = InterruptibleTrainer(
             fit_worker,
             train_loop_config=job,
             scaling_config=ScalingConfig(
@@ -260,12 +266,7 @@ def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> 
             ),
             datasets={DATASET: training_dataset(job.training, job.view, seed)} if streamed else {},
         )
-        # In a thread, since in the main one Ray would catch Ctrl-C and end as if all were well.
-        pool = ThreadPoolExecutor(1)
-        try:
-            result: ray.train.Result = pool.submit(trainer.fit).result()
-        finally:
-            pool.shutdown(wait=False)
+        result = trainer.fit()
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise job.log.failure() or ClusterFailed(
             f"training could not go on: {_first_line(error)}",

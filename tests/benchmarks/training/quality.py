@@ -100,7 +100,12 @@ TRIALS = [
     Trial(
         f"LGFFEM, {SMALL} from scratch",
         "folder-lgffem",
-        [*SCRATCH, f"model.config={{backbone: {SMALL}, {LGFFEM}", "fit.epochs=8"],
+        [
+            *SCRATCH,
+            f"model.config={{backbone: {SMALL}, {LGFFEM}",
+            "augmentation.stain=0.1",
+            "fit.epochs=18",
+        ],
     ),
     Trial(
         f"CGD, {SMALL} from scratch",
