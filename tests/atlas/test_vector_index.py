@@ -11,9 +11,10 @@ from microtome.atlas import index_files
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan, Codes
 from microtome.atlas.index_files import IndexUnusable, drop_index, newest_card
+from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.vector_index import bits_of, open_index, stand
 from microtome.atlas.writer import open_writer
-from microtome.errors import AtlasWriteFailed
+from microtome.errors import AtlasWriteFailed, LeaseLost
 from support.clustered_atlas import Clusters, add_tiles, make_atlas
 
 DIM, ROWS = 32, 2000
@@ -198,6 +199,29 @@ def test_a_store_that_refuses_leaves_the_index_before_it(atlas, model_id, monkey
     assert [path.name for path in index_folder(atlas).iterdir()] == [model_id]
 
 
+def test_who_lost_the_lease_meanwhile_publishes_nothing(atlas, model_id):
+    def lost():
+        raise LeaseLost("another job took over")
+
+    with pytest.raises(LeaseLost):
+        refreshed(atlas, model_id, may_publish=lost)
+    assert open_index(atlas, model_id) is None
+
+
+def test_maintenance_builds_and_extends_the_indices(atlas, model_id):
+    def did() -> list[str]:
+        with open_writer(atlas.uri, "test") as writer:
+            return refresh_indices(writer, least_rows=100)
+
+    name = f"the vector index of made ({model_id})"
+    columns = "indices on tile_id, slide_id, case_id, site, half"
+    assert did() == [columns, f"2,000 rows, trained anew, into {name}"]
+    assert did() == []
+    add_tiles(atlas, CLUSTERS.drawn(300, seed=5), first=ROWS)
+    delete(atlas, "x < 10")
+    assert did() == [f"300 rows into and 10 rows out of {name}"]
+
+
 def test_a_dropped_index_leaves_no_file(atlas, model_id):
     refreshed(atlas, model_id)
     assert drop_index(atlas.uri, model_id) == 1
@@ -218,8 +242,8 @@ def test_an_index_in_a_bucket(s3, model_id):
 
 @pytest.mark.parametrize(
     ("rows", "lists", "probes"),
-    # rows^¾, and twice its root
-    [(1, 1, 1), (20_000, 54, 15), (100_000, 182, 27), (10**6, 1024, 64), (10**9, 182_096, 854)],
+    # rows^¾, and two and a half times its root
+    [(1, 1, 1), (20_000, 54, 19), (100_000, 182, 34), (10**6, 1024, 80), (10**9, 182_096, 1067)],
 )
 def test_the_plan_grows_with_the_rows(rows, lists, probes):
     assert CodePlan.for_rows(rows) == CodePlan(lists, bits=2, probes=probes)

@@ -53,6 +53,11 @@ class Refreshed:
     removed: int = 0
     trained: bool = False
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to write: also which rows have no vector is."""
+        return self.card is not None and self.card.number == 0
+
 
 def refresh_index(
     atlas: Atlas,
@@ -61,6 +66,7 @@ def refresh_index(
     retrain: bool = False,
     plan: Callable[[int], CodePlan] = CodePlan.for_rows,
     least_rows: int = LEAST_ROWS,
+    may_publish: Callable[[], None] = lambda: None,
 ) -> Refreshed:
     """Build a model's index, or bring it up to the newest version of `tiles`; under the lease.
 
@@ -74,6 +80,7 @@ def refresh_index(
         retrain: build it from nothing in any case.
         plan: how so many rows are coded.
         least_rows: where fewer rows have vectors, there is no index.
+        may_publish: see `write_index`.
 
     Raises:
         AtlasWriteFailed: the store refuses; the index before it stays.
@@ -86,8 +93,14 @@ def refresh_index(
     if rows < least_rows:
         return Refreshed(None, removed=drop_index(atlas.uri, model_id))
     if index is None or not 1 / OUTGROWN < rows / index.card.trained_rows <= OUTGROWN:
-        return _build(atlas, model_id, tiles, plan(rows))
-    return _extend(atlas, index, tiles)
+        became, codes = _build(tiles, model_id, plan(rows))
+    else:
+        became, codes = _extend(tiles, index)
+    if became.card is None or not became.changed:
+        return became
+    written = write_index(atlas.uri, became.card, codes, may_publish)
+    drop_index(atlas.uri, model_id, before=written.number)
+    return replace(became, card=written)
 
 
 def _usable(atlas: Atlas, model_id: str, tiles: Any) -> VectorIndex | None:
@@ -100,31 +113,24 @@ def _usable(atlas: Atlas, model_id: str, tiles: Any) -> VectorIndex | None:
     return index
 
 
-def _build(atlas: Atlas, model_id: str, tiles: Any, plan: CodePlan) -> Refreshed:
+def _build(tiles: Any, model_id: str, plan: CodePlan) -> tuple[Refreshed, Codes]:
     row_ids, _ = row_places(tiles)
     codes = Codes.trained(plan, _sample(tiles, model_id, row_ids, plan.lists * TRAIN_PER_LIST))
     added = _add(codes, tiles, model_id)
-    card = _card(model_id, tiles, codes, plan, added)
-    return _written(atlas, card, codes, Refreshed(None, added=added, trained=True))
+    return Refreshed(_card(model_id, tiles, codes, plan, added), added=added, trained=True), codes
 
 
-def _extend(atlas: Atlas, index: VectorIndex, tiles: Any) -> Refreshed:
-    standing, codes = stand(index, tiles), index.codes
+def _extend(tiles: Any, index: VectorIndex) -> tuple[Refreshed, Codes]:
+    card, codes, standing = index.card, index.codes, stand(index, tiles)
     row_ids, _ = row_places(tiles)
     gone = np.setdiff1d(index.row_ids, row_ids, assume_unique=True)
     if not len(gone) and not standing.open_rows:
-        return Refreshed(index.card)
+        return Refreshed(card), codes
     codes.remove(gone)
-    added = _add(codes, tiles, index.card.model_id, standing.open_fragments, index.row_ids)
-    plan = CodePlan(index.card.lists, index.card.bits, index.card.probes)
-    card = _card(index.card.model_id, tiles, codes, plan, index.card.trained_rows)
-    return _written(atlas, card, codes, Refreshed(None, added=added, removed=len(gone)))
-
-
-def _written(atlas: Atlas, card: IndexCard, codes: Codes, became: Refreshed) -> Refreshed:
-    written = write_index(atlas.uri, card, codes)
-    drop_index(atlas.uri, card.model_id, before=written.number)
-    return replace(became, card=written)
+    added = _add(codes, tiles, card.model_id, standing.open_fragments, index.row_ids)
+    plan = CodePlan(card.lists, card.bits, card.probes)
+    card = _card(card.model_id, tiles, codes, plan, card.trained_rows)
+    return Refreshed(card, added=added, removed=len(gone)), codes
 
 
 def _card(model_id: str, tiles: Any, codes: Codes, plan: CodePlan, trained_rows: int) -> IndexCard:

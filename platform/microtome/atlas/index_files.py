@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,8 +121,16 @@ def read_codes(uri: str, card: IndexCard) -> Codes:
     return codes
 
 
-def write_index(uri: str, card: IndexCard, codes: Codes) -> IndexCard:
+def write_index(
+    uri: str, card: IndexCard, codes: Codes, may_publish: Callable[[], None] = lambda: None
+) -> IndexCard:
     """Store an index under the next number, durably; it is the newest in one atomic step.
+
+    Args:
+        uri: of the atlas.
+        card: what it is.
+        codes: what it holds.
+        may_publish: called before that step; raises where another job took over meanwhile.
 
     Returns:
         The card as it was written, with number, size and hash.
@@ -139,6 +147,7 @@ def write_index(uri: str, card: IndexCard, codes: Codes) -> IndexCard:
         _store(uri, path, f"{folder}/{CODES}")
         path = Path(scratch) / CARD
         path.write_text(json.dumps(facts))
+        may_publish()
         _store(uri, path, f"{folder}/{CARD}")
     return IndexCard(**facts)
 

@@ -1,8 +1,8 @@
 """Lance's own indices: on the columns people filter by, and on vectors.
 
 A search by Microtome uses the former; of vectors only the compact one of `vector_index`. Those on
-vectors are for people who query with lancedb. Each function makes at most one commit on the dataset it is given, so it can be
-handed to `Writer.transact`.
+vectors are for people who query with lancedb. Each function makes at most one commit on the dataset
+it is given, so it can be handed to `Writer.transact`.
 """
 
 from __future__ import annotations

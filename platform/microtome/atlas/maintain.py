@@ -26,6 +26,7 @@ import lance
 from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.compaction import compact, prune
+from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.orphans import remove_leftovers
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunStatus, RunTotals, finish_run, start_run
@@ -203,6 +204,7 @@ def _extend_indices(writer: Writer) -> str:
         if rows:
             writer.transact(table, lambda dataset: dataset.optimize.optimize_indices())
             did.append(f"{rows:,} rows into the indices of {table}")
+    did += refresh_indices(writer)
     return ", ".join(did)
 
 
