@@ -73,6 +73,7 @@ def test_waves_through_a_store_that_fails_often_end_exact(
     (run,) = Atlas.open(made.uri).runs.to_table().to_pylist()
     assert run["run_id"] == made.run_id
     assert day.done.keys() == {"refuse", "hang up", "cut", "lose"}
+    made.release()
 
 
 def test_a_commit_whose_outcome_nobody_can_tell_is_there_once(s3: ObjectStore, proxy: FaultyStore):
