@@ -135,6 +135,7 @@ def main(wanted: list[str]) -> None:
             if wanted and not any(word in trial.name for word in wanted):
                 continue
             recipe, out = trial.recipe(weights), f"{folder}/{number}"
+            torch.manual_seed(SEED)
             embedder = build_embedder(recipe.model).eval()
             card = fitted_card(recipe, embedder, training, {})
             untrained = images.score(encoded(TorchEncoder(embedder, card), images.pixels))
