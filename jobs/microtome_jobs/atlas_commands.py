@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,10 +127,17 @@ def maintain(
         float,
         typer.Option(help="How long files stay that only readers of older versions need."),
     ] = 7.0,
+    check_recall: Annotated[
+        bool,
+        typer.Option(
+            "--check-recall",
+            help="Then compare searches with stored tiles to an exact scan: recall of the nearest.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Compact an atlas, extend its indices, and remove what nobody needs any more."""
+    """Compact an atlas, build and extend its indices, and remove what nobody needs any more."""
     with reporting(as_json):
         from microtome.atlas.maintain import DAY_S, MaintainSettings
         from microtome.atlas.maintain import maintain as run_maintain
@@ -137,10 +145,26 @@ def maintain(
         settings = MaintainSettings(retention_days * DAY_S, index=not no_index)
         with err.status("") as status:
             done = run_maintain(atlas, settings, status.update)
+        recalls = measured_recall(atlas) if check_recall else []
         if as_json:
-            print_json(done.to_json())
+            print_json(done.to_json() | ({"recall": recalls} if check_recall else {}))
         else:
             print_maintained(done)
+            if check_recall:
+                shown = ["model", "recall", "k", "sample", "path", "problem"]
+                print_table("of the nearest, found by a search", recalls, shown)
+
+
+def measured_recall(uri: str) -> list[dict[str, object]]:
+    """The recall of a search by each model, ready for a table or JSON."""
+    from microtome.atlas.atlas import Atlas
+    from microtome.search.recall import check_recall
+
+    atlas = Atlas.open(uri)
+    return [
+        {"model": card.name, "model_id": model_id} | asdict(check_recall(atlas, model_id))
+        for model_id, card in atlas.models.items()
+    ]
 
 
 def print_maintained(done: Maintained) -> None:

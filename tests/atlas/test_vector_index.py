@@ -242,8 +242,8 @@ def test_an_index_in_a_bucket(s3, model_id):
 
 @pytest.mark.parametrize(
     ("rows", "lists", "probes"),
-    # rows^¾, and two and a half times its root
-    [(1, 1, 1), (20_000, 54, 19), (100_000, 182, 34), (10**6, 1024, 80), (10**9, 182_096, 1067)],
+    # rows^¾; 16 and one and a half times its root
+    [(1, 1, 1), (20_000, 54, 28), (100_000, 182, 37), (10**6, 1024, 64), (10**9, 182_096, 657)],
 )
 def test_the_plan_grows_with_the_rows(rows, lists, probes):
     assert CodePlan.for_rows(rows) == CodePlan(lists, bits=2, probes=probes)

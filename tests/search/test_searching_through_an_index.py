@@ -16,6 +16,7 @@ from microtome.errors import SettingError, TileNotFound
 from microtome.search.query import TileQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
+from microtome_jobs.atlas_commands import app as commands
 from support.clustered_atlas import Clusters, add_tiles, make_atlas, tile_name
 
 DIM, ROWS = 32, 1500
@@ -119,3 +120,15 @@ def test_a_tile_that_came_later_is_not_in_an_older_version(atlas):
     then = dataclasses.replace(atlas, pinned={"tiles": before})
     with pytest.raises(TileNotFound):
         ask(then, ROWS)
+
+
+def test_maintenance_measures_recall_if_asked(atlas):
+    asked = ["maintain", "--atlas", atlas.uri, "--check-recall", "--no-index", "--json"]
+    (recall,) = json.loads(CliRunner().invoke(commands, asked).stdout)["recall"]
+    assert (recall["model"], recall["path"], recall["sample"], recall["k"]) == (
+        "made",
+        "index",
+        100,
+        10,
+    )
+    assert recall["recall"] > 0.8

@@ -1,11 +1,11 @@
 """Search of a large atlas, beside other indices, filtered, and as it grows.
 
-Vectors are `Clusters` of 512 values, see there: a third of a query's ten nearest lie in the
-list it would look into first. One atlas is grown through the sizes; queries are further vectors of the
-same clusters. Recall is that of the ten nearest, by an exact scan in float32. Everything runs in
-one process, one method after the other on the same queries, so compare within a run. A rival is
-given the least effort of a few at which it reaches the recall, all vectors in memory for its
-re-ranking where it has no table, and our lists.
+Vectors are `Clusters` of 512 values, see there: a third of a query's ten nearest lie in the list it
+would look into first. One atlas is grown through the sizes; queries are further vectors of the same
+clusters. Recall is that of the ten nearest, by an exact scan in float32. Everything runs in one
+process, one method after the other on the same queries, so compare within a run. A rival is given
+the least effort of a few at which it reaches the recall, all vectors in memory for its re-ranking
+where it has no table, and our number of lists.
 
 MICROTOME_BENCH_ROWS: sizes, e.g. 100000,1000000; all is measured at the first from a million on.
 """
