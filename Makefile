@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long check format bench-atlas bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
+.PHONY: demo test test-long test-kill check format bench-atlas bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,6 +19,10 @@ test: check  ## everything that CI runs
 
 test-long: $(INSTALLED)  ## the suites that take minutes: 500 damaged slides
 	MICROTOME_TIFF_MUTATIONS=500 $(BIN)/pytest tests/slides/test_tiff_hostile.py
+
+test-kill: $(INSTALLED)  ## kill indexing jobs 500 times bare and 50 times on Ray, compare row by row
+	MICROTOME_KILLS=500 $(BIN)/pytest tests/engine/test_index_killed.py
+	MICROTOME_KILLS_ON_RAY=50 $(BIN)/pytest tests/engine/test_killed_on_ray.py
 
 check: $(INSTALLED)  ## format, lint, types and floors
 	$(BIN)/ruff format --check .

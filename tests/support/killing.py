@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -96,12 +97,10 @@ class Witness:
 
 def run_until(moment: Moment, job: Callable[..., object], *arguments: Any) -> Ended:
     """Run `job(witness, *arguments)` in a process of its own, which is killed at that moment."""
-    _start_spawner()
     told, telling = _SPAWNER.Pipe(duplex=False)
-    child = _SPAWNER.Process(target=_run, args=(Witness(telling, moment), job, arguments))
-    child.start()
-    telling.close()
     with told:
+        child = start(_tell_and_run, Witness(telling, moment), job, arguments)
+        telling.close()
         told.recv()
         started_s = time.monotonic()
         if moment.after_s is not None:
@@ -114,14 +113,17 @@ def run_until(moment: Moment, job: Callable[..., object], *arguments: Any) -> En
     return Ended(child.exitcode != 0, steps, where, seconds)
 
 
-def _start_spawner() -> None:
-    """Start the server; Python 3.11 doesn't hand its path on."""
-    tests = str(Path(__file__).parents[1])
+def start(job: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """Start `job(*arguments)` in a process of its own."""
+    tests = str(Path(__file__).parents[1])  # Python 3.11 doesn't hand its path on
     with patch.dict(os.environ, {"PYTHONPATH": tests}):
         forkserver.ensure_running()
+    child = _SPAWNER.Process(target=job, args=arguments)
+    child.start()
+    return child
 
 
-def _run(witness: Witness, job: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+def _tell_and_run(witness: Witness, job: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     witness.told.send(("begin", "the job"))
     job(witness, *arguments)
 

@@ -6,9 +6,11 @@ than the model: only outcomes leave an actor, and only fragments' metadata is in
 What of Ray Data 2.60 this leans on, each seen to matter:
 - `from_items` with `override_num_blocks`: one slide per task, since bundled slides would wait for
   each other; a repartition would need cores of its own, and the actors hold them all.
-- `max_errored_blocks=-1` with bounded retries: a slide that always kills its process is dropped
-  instead of ending the job; the caller sees that its outcome is missing. Every other failure is
-  data, so nothing else hides behind it.
+- `max_errored_blocks=-1` with bounded retries: a slide that kills its process is dropped instead of
+  ending the job. Every other failure is data, so nothing else hides behind it. The same befalls
+  slides whose machine is lost, since Ray may use up their retries before it has noticed, and those
+  queued behind one that kills. So what is missing at the end is tried again, one slide at a time
+  on each worker; the caller sees whose outcome is still missing.
 - `execution_no_progress_timeout_s=-1`: a slide of an hour is no hang.
 """
 
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
@@ -41,7 +43,7 @@ MMAP_FROM_BYTES = str(16 * 2**20)
 """glibc gives larger blocks back at once. By default it learns to keep blocks of up to 32 MiB on
 the heap, where the few bytes of each batch that wait for their fragment pin them: 3 GB in 8,000
 tiles were seen. At 1 MiB memory is as flat, but mapping costs a tenth of the speed."""
-RETRIES = 2  # of one slide, after its process died
+RETRIES = 1  # of one slide in one pipeline, after its process died
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,13 @@ class Workers:
             return cls(count or gpus, cpus or max(1, share), 1.0)
         cpus = cpus or min(4, most)
         return cls(count or max(1, sum(node.cpus // cpus for node in useful)), cpus, 0.0)
+
+    def pool(self, slides: int, *, alone: bool) -> ActorPoolStrategy:
+        """The actors for so many slides; `alone` queues no slide behind another one."""
+        count = min(self.count, slides)
+        if alone:
+            return ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=1)
+        return ActorPoolStrategy(min_size=1, max_size=count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +126,24 @@ def embed_slides(
         MicrotomeError: what isn't one slide's fault, e.g. `AtlasWriteFailed`, `ClusterFailed`.
     """
     for start in range(0, len(refs), MAX_TASKS):
-        yield from _embed(refs[start : start + MAX_TASKS], work, model, workers, tally)
+        missing = {ref.slide_id: ref for ref in refs[start : start + MAX_TASKS]}
+        for alone in (False, True):
+            if missing:
+                pool = workers.pool(len(missing), alone=alone)
+                pipeline = _pipeline(list(missing.values()), work, model, workers, tally, pool)
+                for outcome in _outcomes(pipeline):
+                    missing.pop(outcome.ref.slide_id, None)
+                    yield outcome
 
 
-def _embed(
-    refs: Sequence[SlideRef], work: Work, model: ModelChoice, workers: Workers, tally: Tally
-) -> Iterator[SlideOutcome]:
+def _pipeline(
+    refs: Sequence[SlideRef],
+    work: Work,
+    model: ModelChoice,
+    workers: Workers,
+    tally: Tally,
+    pool: ActorPoolStrategy,
+) -> Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
@@ -130,11 +151,11 @@ def _embed(
     rows = [{"ref": pickle.dumps(ref)} for ref in refs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # until 2.64 names the retries
-        outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             SlideActor,
             fn_constructor_args=(work, model, tally),
             batch_size=1,
-            compute=ActorPoolStrategy(min_size=1, max_size=min(workers.count, len(rows))),
+            compute=pool,
             num_cpus=workers.cpus,
             num_gpus=workers.gpus,
             runtime_env={
@@ -142,8 +163,11 @@ def _embed(
             },
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
+
+
+def _outcomes(pipeline: Dataset) -> Iterator[SlideOutcome]:
     try:
-        for block in outcomes.iter_batches(batch_size=None, batch_format="numpy"):
+        for block in pipeline.iter_batches(batch_size=None, batch_format="numpy"):
             for data in block["result"]:
                 result = pickle.loads(data)  # noqa: S301 - our own workers' bytes
                 if isinstance(result, MicrotomeError):
