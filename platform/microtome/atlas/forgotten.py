@@ -138,9 +138,9 @@ def _records(uri: str) -> Objects:
 
 def _read(uri: str, name: str, data: bytes | None) -> Record:
     try:
-        facts = json.loads(data or b"")
-        tuples = {kind: tuple(facts.pop(kind)) for kind in ("slides", "contents", "cases")}
-        return Record(**facts, **tuples)
+        facts: dict[str, Any] = json.loads(data or b"")
+        hashes = {kind: tuple(facts[kind]) for kind in ("slides", "contents", "cases")}
+        return Record(**(facts | hashes))
     except (ValueError, TypeError, KeyError):
         raise AtlasError(
             f"the record {FOLDER}/{name} of the atlas {uri} is damaged",
