@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.verify import verify
 from support.bare_embed import bare_embed, index_quilts
 from support.killed_embed import embed_until
 
@@ -53,6 +54,7 @@ def test_killed_before_each_durable_step_and_run_again_it_ends_the_same(
         if not through:
             bare_embed(str(copy))
         assert state(copy) == uninterrupted, f"killed before step {step}"
+        assert not verify(str(copy), vectors=True).broken
         if through:
             break
     assert AT_LEAST_STEPS <= step < 99

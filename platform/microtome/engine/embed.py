@@ -123,7 +123,7 @@ class EmbedJob:
 
 def _count(summary: IndexSummary, works: Iterable[Work]) -> None:
     for work in works:
-        if work.settled:
+        if work.status == "done":
             summary.done += 1
             summary.tiles += work.stored_tiles
         else:
