@@ -10,13 +10,20 @@ import numpy as np
 import pytest
 
 from microtome.atlas import columns
+from microtome.atlas.annotate import annotate
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.columns import TableVersion
+from microtome.atlas.dropping import drop_model
 from microtome.atlas.schema import vector_column
+from microtome.atlas.staged import staging_table
+from microtome.atlas.tables import open_table
+from microtome.atlas.verify import verify
 from microtome.atlas.writer import Writer, open_writer
 from microtome.errors import AtlasNotFound, AtlasWriteFailed, ModelMismatch
+from microtome.slides.manifest import read_manifest
 from support.bare_embed import FIRST, SECOND, bare_embed, index_quilts
 from support.coloured_atlas import QUILTS, MeanColour
+from support.object_store import ObjectStore
 
 ONE, OTHER = vector_column(FIRST.card.model_id), vector_column(SECOND.card.model_id)
 
@@ -71,6 +78,28 @@ def test_the_vectors_are_those_of_a_fresh_index_with_that_model(
     assert {run["status"] for run in Atlas.open(atlas.uri).runs.to_table().to_pylist()[1:]} == {
         "finished"
     }
+
+
+def test_an_atlas_in_a_bucket_is_filled_corrected_and_rid_of_a_model_as_in_a_folder(
+    s3: ObjectStore, tmp_path: Path
+):
+    uri = f"{s3.bucket()}/atlas"
+    atlas = index_quilts(tmp_path, uri=uri)
+    compact(uri)
+    (tmp_path / "manifest.csv").write_text("slide_id,organ\na.svs,bone\n")
+
+    bare_embed(uri)
+    with open_writer(uri, "test") as writer:
+        annotate(writer, read_manifest(str(tmp_path / "manifest.csv")))
+
+    assert vectors(uri, OTHER) == vectors(uri, ONE)
+    assert atlas.tiles.count_rows("organ = 'bone'") == 6
+    assert verify(uri, vectors=True).broken == ()
+    assert open_table(uri, staging_table(SECOND.card.model_id)) is None
+
+    with open_writer(uri, "test") as writer:
+        drop_model(writer, "first")
+    assert list(Atlas.open(uri).models) == [SECOND.card.model_id]
 
 
 def test_the_ledger_tells_of_each_model_and_the_card_is_kept(atlas: Atlas):

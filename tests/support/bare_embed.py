@@ -24,10 +24,10 @@ FIRST, SECOND = MeanColour("first"), MeanColour("second")
 
 
 def index_quilts(
-    folder: Path, encoder: MeanColour = FIRST, quilts: Sequence[Quilt] = QUILTS
+    folder: Path, encoder: MeanColour = FIRST, quilts: Sequence[Quilt] = QUILTS, uri: str = ""
 ) -> Atlas:
-    """Write the slides and index them, each in a commit of its own."""
-    uri = str(folder / "atlas")
+    """Write the slides and index them, each in a commit of its own; in the folder unless said."""
+    uri = uri or str(folder / "atlas")
     made = MadeAtlas(uri, encoder.card, GRID, COLUMNS)
     work = SlideWork(made.target, GRID, MppSettings(), "auto", 0.0, batch_size=4, threads=2)
     for quilt in quilts:
