@@ -64,8 +64,10 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     ] = None,
     model: Annotated[
         str,
-        typer.Option(help="`starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"),
-    ] = "starter",
+        typer.Option(
+            help="`tissue`, `starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"
+        ),
+    ] = "tissue",
     mpp: Annotated[float, typer.Option(help="Wanted resolution, µm per pixel.")] = 0.5,
     tile_px: Annotated[int, typer.Option(help="Side of a tile at that resolution.")] = 224,
     stride_px: Annotated[

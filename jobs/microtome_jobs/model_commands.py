@@ -51,7 +51,9 @@ def embed(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     atlas: AtlasOption,
     model: Annotated[
         str,
-        typer.Option(help="`starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"),
+        typer.Option(
+            help="`tissue`, `starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"
+        ),
     ],
     batch_size: Annotated[int, typer.Option(help="Tiles per call of the model.")] = 64,
     workers: Annotated[

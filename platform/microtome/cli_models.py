@@ -28,7 +28,7 @@ AllowOption = Annotated[
     ),
 ]
 ModelArgument = Annotated[
-    str, typer.Argument(help="`starter`, a model folder, or timm:NAME.", metavar="MODEL")
+    str, typer.Argument(help="`tissue`, a model folder, or timm:NAME.", metavar="MODEL")
 ]
 
 LIST_EPILOG = """
@@ -41,7 +41,7 @@ Examples:
 SHOW_EPILOG = """
 Examples:
 
-  microtome model show starter
+  microtome model show tissue
 
   microtome model show checkpoints/lgffem --json
 """

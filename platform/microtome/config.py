@@ -81,7 +81,7 @@ class IndexSettings:
         sources: files, folders, globs or fsspec URIs of slides.
         atlas: folder or `s3://` URI.
         manifest: CSV or Parquet beside the slides, or None.
-        model: `starter`, a model folder, or a timm name; see `models.registry`.
+        model: `tissue`, `starter`, a model folder, or a timm name; see `models.registry`.
         grid: where tiles lie.
         mpp: who may say how large a pixel is.
         reader: how slides are read; `auto` chooses for each.
@@ -100,7 +100,7 @@ class IndexSettings:
     sources: tuple[str, ...]
     atlas: str
     manifest: str | None = None
-    model: str = "starter"
+    model: str = "tissue"
     grid: GridSettings = field(default_factory=GridSettings)
     mpp: MppSettings = field(default_factory=MppSettings)
     reader: ReaderChoice = "auto"

@@ -20,7 +20,7 @@ from microtome.atlas.runs import start_run
 from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings
 from microtome.models.card import ModelCard, Preprocessing
-from microtome.models.starter_card import STARTER_CARD
+from microtome.models.registry import load_card
 from support.made_atlas import open_or_create
 from support.object_store import ObjectStore
 
@@ -117,7 +117,7 @@ def test_a_manifest_that_gives_two_slides_one_id(here: Path) -> None:
 def atlas(here: Path) -> str:
     """An atlas of the default grid and model, with a text column `site` and no slides."""
     columns = pa.schema([("site", pa.string())])
-    open_or_create("atlas", GridSettings(), STARTER_CARD, columns)
+    open_or_create("atlas", GridSettings(), load_card("tissue"), columns)
     return "atlas"
 
 
@@ -142,7 +142,7 @@ def test_a_model_folder_whose_vectors_the_atlas_does_not_hold(
     error = error_of(microtome(*command, "--atlas", atlas, "--model", "other", "--json"))
 
     assert error["cause"] == "model-mismatch"
-    assert "starter" in error["message"]
+    assert "tissue" in error["message"]
     assert "other" in error["message"]
     assert error["remedy"]
 

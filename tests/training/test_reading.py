@@ -6,6 +6,7 @@ import pytest
 
 from microtome.errors import LicenceRefused, SettingError
 from microtome_training.model import inherited_licence, network_config
+from microtome_training.projecting import ProjectionConfig
 from microtome_training.reading import (
     build_recipe,
     load_recipe,
@@ -83,7 +84,8 @@ def test_what_is_no_recipe_says_so(names: list[str], message: str) -> None:
 def test_every_shipped_recipe_is_whole_and_survives_json(name: str) -> None:
     recipe = load_recipe([name])
     assert recipe.name == name
-    assert network_config(recipe.model).dim >= 64
+    shape = ProjectionConfig.of_recipe if recipe.model.kind == "projection" else network_config
+    assert shape(recipe.model).dim >= 48
     assert build_recipe(recipe_facts(recipe)) == recipe
 
 

@@ -80,11 +80,13 @@ def train(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
 
         chosen = [*(set_ or ()), *([f"data.dataset={data}"] if data else [])]
         loaded = load_recipe(recipe or [], chosen)
+        from microtome_training.projecting import run_projection
         from microtome_training.run import RunSettings, run_training
 
+        fit = run_projection if loaded.model.kind == "projection" else run_training
         settings = RunSettings(out, workers, max_workers, cpus_per_worker, max_failures, resume)
         with redirect_stdout(sys.stderr):  # Ray prints remarks; stdout is for the result
-            summary = run_training(loaded, settings)
+            summary = fit(loaded, settings)
         if as_json:
             print_json(summary.to_json())
         else:

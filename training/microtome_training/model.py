@@ -35,6 +35,8 @@ def network_config(recipe: ModelRecipe) -> LgffemConfig | CgdConfig:
     Raises:
         SettingError: an unknown field, or a value that can't be right.
     """
+    if recipe.kind not in CONFIGS:
+        raise SettingError(f"a {recipe.kind} is fitted in one step, see `projecting`")
     kind = CONFIGS[recipe.kind]
     known = [field.name for field in dataclasses.fields(kind)]
     fields: dict[str, Any] = {

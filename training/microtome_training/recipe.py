@@ -30,8 +30,8 @@ from microtome_training.recipe_fit import (
     check_not_negative,
 )
 
-ModelKind = Literal["lgffem", "cgd"]
-ObjectiveKind = Literal["arcface", "triplet"]
+ModelKind = Literal["lgffem", "cgd", "projection"]
+ObjectiveKind = Literal["arcface", "triplet", "fisher"]
 CropKind = Literal["resized", "mpp", "reference", "none"]
 Feeding = Literal["sampler", "ray-data"]
 Channels = tuple[float, float, float]
@@ -43,11 +43,12 @@ class ModelRecipe:
     """Which network.
 
     Attributes:
-        kind: `lgffem` or `cgd`.
+        kind: `lgffem` or `cgd`; or `projection`, see `projecting`, which takes all but `config` and
+            `allow_licences` from its encoder.
         weights: of the backbone: `hub`, `random:SEED` or `file:PATH`.
         frozen: keep the backbone as it is.
-        config: fields of `LgffemConfig` or `CgdConfig`, e.g. `backbone`; `matryoshka_dims` of the
-            former are trained for.
+        config: fields of `LgffemConfig`, `CgdConfig` or `ProjectionConfig`, e.g. `backbone`;
+            `matryoshka_dims` of the first are trained for.
         input_px: side of the square input.
         mean: per channel, in [0, 1] units.
         std: per channel, in [0, 1] units.
@@ -80,8 +81,8 @@ class ObjectiveRecipe:
     """The loss.
 
     Attributes:
-        kind: `arcface`, Sub-center ArcFace over all classes; or `triplet`, batch-hard triplets
-            beside CGD's auxiliary classifier.
+        kind: `arcface`, Sub-center ArcFace over all classes; `triplet`, batch-hard triplets beside
+            CGD's auxiliary classifier; or `fisher`, a projection's closed form.
         margin_deg: ArcFace's margin as an angle in degrees, as pytorch-metric-learning takes it.
         scale: ArcFace's factor before the softmax.
         sub_centers: centres of each class.
@@ -89,6 +90,7 @@ class ObjectiveRecipe:
         temperature: of the auxiliary classifier's softmax.
         label_smoothing: of the auxiliary classifier.
         classification_weight: of the auxiliary classifier's loss beside the triplets'.
+        shrinkage: of `fisher`; the fewer images of a class, the more is good.
     """
 
     kind: ObjectiveKind = "arcface"
@@ -99,6 +101,7 @@ class ObjectiveRecipe:
     temperature: float = 0.5
     label_smoothing: float = 0.1
     classification_weight: float = 1.0
+    shrinkage: float = 0.1
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(ObjectiveKind))
@@ -109,6 +112,7 @@ class ObjectiveRecipe:
         check_positive("temperature", self.temperature)
         check_fraction("label_smoothing", self.label_smoothing)
         check_not_negative("classification_weight", self.classification_weight)
+        check_positive("shrinkage", self.shrinkage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise SettingError(f"name must be a plain word, not {self.name!r}")
+        if (self.objective.kind == "fisher") != (self.model.kind == "projection"):
+            raise SettingError("objective.kind must be fisher for a projection, and for it alone")
         if self.objective.kind == "triplet" and self.model.kind != "cgd":
             raise SettingError(
                 "objective.kind must be arcface for lgffem, which has no auxiliary classifier"

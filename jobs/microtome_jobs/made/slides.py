@@ -25,7 +25,8 @@ from microtome_jobs.made.layout import CELL_PX, Region, arranged, drawn
 from microtome_jobs.made.noise import fractal_noise
 from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
 from microtome_jobs.made.stains import StainStyle, coloured
-from microtome_jobs.made.textures import TISSUES, Stained
+from microtome_jobs.made.structures import Stained
+from microtome_jobs.made.textures import TISSUES
 from microtome_jobs.made.truth import GLASS, Truth, save_truth
 
 NAMES = (GLASS, *TISSUES)

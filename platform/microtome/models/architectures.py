@@ -11,8 +11,10 @@ from microtome.errors import CheckpointInvalid, MicrotomeError
 from microtome.models.backbone import TimmNetwork, WeightSource, create_timm
 from microtome.models.cgd import CGD, CgdConfig
 from microtome.models.lgffem import LGFFEM, LgffemConfig
+from microtome.models.projection import Projection
 from microtome.models.starter import Starter
 from microtome.models.starter_card import VERSION
+from microtome.models.statistics import TissueStatistics
 
 UNTRAINED = WeightSource("random")
 
@@ -61,18 +63,37 @@ def _timm(architecture: Mapping[str, Any]) -> nn.Module:
     return create_timm(network, UNTRAINED, num_classes=0)
 
 
+def _projection(architecture: Mapping[str, Any]) -> nn.Module:
+    try:
+        of, lengths = architecture["of"], (architecture["in_dim"], architecture["dim"])
+        return Projection(build_module(of), *lengths)
+    except (KeyError, AttributeError) as error:
+        raise CheckpointInvalid(f"the card's projection is wrong or lacks {error}") from None
+
+
 def _starter(architecture: Mapping[str, Any]) -> nn.Module:
+    _check_version(architecture)
+    return Starter()
+
+
+def _statistics(architecture: Mapping[str, Any]) -> nn.Module:
+    _check_version(architecture)
+    return TissueStatistics()
+
+
+def _check_version(architecture: Mapping[str, Any]) -> None:
     if architecture.get("version") != VERSION:
         raise CheckpointInvalid(
-            f"the card is of version {architecture.get('version')!r} of starter, "
+            f"the card is of version {architecture.get('version')!r} of {architecture['kind']}, "
             f"this is version {VERSION}"
         )
-    return Starter()
 
 
 BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "cgd": _cgd,
     "lgffem": _lgffem,
+    "projection": _projection,
     "starter": _starter,
+    "statistics": _statistics,
     "timm": _timm,
 }

@@ -9,8 +9,7 @@ from typing import Any
 from microtome.errors import CheckpointInvalid, ModelNotFound
 from microtome.models.card import ModelCard
 from microtome.models.checkpoint import CARD_FILE, read_card
-from microtome.models.registry import STARTER
-from microtome.models.starter_card import STARTER_CARD
+from microtome.models.registry import shipped_cards
 
 PATTERNS = {
     "timm:NAME": "any timm network, pretrained weights from the hub",
@@ -31,7 +30,7 @@ def list_models(folder: str | None = None) -> list[dict[str, Any]]:
     """
     if folder is not None and not Path(folder).is_dir():
         raise ModelNotFound(f"there is no folder {folder} to look for models in")
-    rows = [card_row(STARTER, STARTER_CARD)]
+    rows = [card_row(name, card) for name, card in shipped_cards().items()]
     rows += [_row(name, kind="name", about=about) for name, about in PATTERNS.items()]
     return rows + (list(_checkpoints(Path(folder))) if folder is not None else [])
 

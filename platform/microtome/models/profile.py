@@ -27,9 +27,7 @@ from microtome.models.backbone import TimmNetwork, WeightSource, create_timm
 from microtome.models.cgd import CGD, AuxiliaryClassifier, CgdConfig
 from microtome.models.lgffem import LGFFEM, LgffemConfig
 from microtome.models.reference_settings import BACKBONES
-from microtome.models.registry import STARTER, TIMM_PREFIX, folder_card
-from microtome.models.starter import Starter
-from microtome.models.starter_card import STARTER_CARD
+from microtome.models.registry import TIMM_PREFIX, folder_card, shipped_cards
 
 CGD_BACKBONES = ("resnet50", "resnext50_32x4d")
 CGD_CLASSES = (98, 100, 11318, 3997)  # training classes of CARS, CUB, SOP and In-shop
@@ -109,9 +107,10 @@ def profile_model(name: str) -> dict[str, Any]:
         ModelNotFound: no such model.
         CheckpointInvalid: the folder's card can't be read or built.
     """
-    if name == STARTER:
-        input_px = STARTER_CARD.preprocessing.input_px
-        cost = cost_of(Starter(), input_px)  # its constants must be real, and it is small
+    if card := shipped_cards().get(name):
+        input_px = card.preprocessing.input_px
+        # Their constants must be real, and they are small.
+        cost = cost_of(build_module(card.architecture), input_px)
     elif name.startswith(TIMM_PREFIX):
         network = TimmNetwork(name.removeprefix(TIMM_PREFIX).partition("@")[0])
         with torch.device("meta"):

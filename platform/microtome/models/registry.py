@@ -1,18 +1,22 @@
 """Models by name.
 
-    starter                       the offline model, see `starter`
+    tissue                        ships with its weights, see `shipped/tissue/card.json`
+    starter                       untrained, needs no file, see `starter`
+    statistics                    the part of it that has no weights, see `statistics`
     some/folder                   a checkpoint: card.json and weights.safetensors
     timm:resnet18.a1_in1k         any timm network with its pretrained weights from the hub
     timm:hf-hub:owner/model       the same from anyone's hub repository
     timm:resnet18@file:PATH       with weights from a safetensors file
     timm:resnet18@random:0        untrained, from a seed
 
-torch and timm are imported only when a model is loaded.
+torch and timm are imported only when a model is loaded; the cards of those that ship are read
+without.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +24,25 @@ from microtome.errors import CheckpointInvalid, ModelNotFound
 from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
 from microtome.models.licence import check_licence
-from microtome.models.starter_card import STARTER_CARD
+from microtome.models.starter_card import STARTER_CARD, STATISTICS_CARD
 
 if TYPE_CHECKING:
     from torch import nn
 
     from microtome.models.torch_encoder import TorchEncoder
 
-__all__ = ["EncoderOptions", "canonical_name", "folder_card", "load_card", "load_encoder"]
+__all__ = [
+    "EncoderOptions",
+    "canonical_name",
+    "folder_card",
+    "load_card",
+    "load_encoder",
+    "shipped_cards",
+]
 
-STARTER = "starter"
+SHIPPED = Path(__file__).parent / "shipped"
+"""A folder for each model that ships with its weights."""
+WITHOUT_FILE = {card.name: card for card in (STARTER_CARD, STATISTICS_CARD)}
 TIMM_PREFIX = "timm:"
 FILE_MARK = "@file:"
 
@@ -39,7 +52,7 @@ def canonical_name(name: str) -> str:
     if name.startswith(TIMM_PREFIX):
         network, mark, path = name.partition(FILE_MARK)
         return f"{network}{mark}{Path(path).resolve()}" if path else name
-    is_folder = name != STARTER and Path(name).is_dir()
+    is_folder = name not in shipped_cards() and Path(name).is_dir()
     return str(Path(name).resolve()) if is_folder else name
 
 
@@ -65,14 +78,14 @@ def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchE
 def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard:
     """Read a model's card, and check all that can be without building the network.
 
-    The weights are read for it, but for `starter`: a `timm:` model's id is known only with them,
-    and a folder's are compared with its card.
+    The weights are read for it, but for the models that ship: a `timm:` model's id is known only
+    with them, and a folder's are compared with its card.
 
     Raises:
         As `load_encoder`, but whether a folder's weights fit its architecture is not looked at.
     """
-    if name == STARTER:
-        return STARTER_CARD
+    if name in (shipped := shipped_cards()):
+        return shipped[name]
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)[0]
     from microtome.models.checkpoint import read_weights
@@ -83,25 +96,35 @@ def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard
 
 
 def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
-    if name == STARTER:
-        return STARTER_CARD, _load_starter()
+    if name in WITHOUT_FILE:
+        return WITHOUT_FILE[name], _load_without_file(name)
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)
     from microtome.models.checkpoint import load_checkpoint
 
+    if name in shipped_cards():
+        return load_checkpoint(SHIPPED / name)
     _allowed_card(name, options)
     return load_checkpoint(name)
 
 
-def _load_starter() -> nn.Module:
-    """Draw starter's weights and check that they are the ones its card's id stands for."""
-    from microtome.models.checkpoint import weights_sha256
-    from microtome.models.starter import Starter
+@cache
+def shipped_cards() -> dict[str, ModelCard]:
+    """Cards of all models that ship, by name, those with weights first."""
+    files = sorted(SHIPPED.glob("*/card.json"))
+    cards = (ModelCard.from_json(file.read_text(encoding="utf-8")) for file in files)
+    return {card.name: card for card in cards} | WITHOUT_FILE
 
-    module = Starter()
-    if weights_sha256(module.state_dict()) != STARTER_CARD.weights_sha256:
+
+def _load_without_file(name: str) -> nn.Module:
+    """Make a model, its weights drawn, and check that they are those its card's id stands for."""
+    from microtome.models.architectures import build_module
+    from microtome.models.checkpoint import weights_sha256
+
+    module = build_module(WITHOUT_FILE[name].architecture)
+    if weights_sha256(module.state_dict()) != WITHOUT_FILE[name].weights_sha256:
         raise CheckpointInvalid(
-            "the installed timm builds another network for starter than its card stands for",
+            f"the installed timm builds another network for {name} than its card stands for",
             remedy="Install the versions in constraints.txt.",
         )
     return module
@@ -153,8 +176,8 @@ def folder_card(folder: str) -> ModelCard:
     if not Path(folder).is_dir():
         raise ModelNotFound(
             f"there is no model {folder!r}, nor a folder of that name",
-            remedy="There are: starter; a model folder with card.json and weights.safetensors; "
-            "timm:NAME, e.g. timm:resnet18 or timm:hf-hub:owner/model.",
+            remedy=f"There are: {', '.join(shipped_cards())}; a model folder with card.json "
+            "and weights.safetensors; timm:NAME, e.g. timm:resnet18 or timm:hf-hub:owner/model.",
         )
     return read_card(folder)
 

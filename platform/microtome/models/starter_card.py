@@ -1,10 +1,12 @@
-"""The card of `starter`, apart from its module so that it can be read without importing torch."""
+"""The cards of models without a file, so that they can be read without importing torch."""
 
 from __future__ import annotations
 
+import hashlib
+
 from microtome.models.card import ModelCard, Preprocessing
 
-VERSION = 1  # part of the model's id: raise it when anything that `starter` computes changes
+VERSION = 1  # part of their ids: raise it when anything that they compute changes
 
 STARTER_CARD = ModelCard(
     name="starter",
@@ -20,4 +22,15 @@ STARTER_CARD = ModelCard(
         "like stain, nuclear density and texture; it knows no diagnoses. For H&E. Use a trained "
         "model for anything that matters."
     ),
+)
+
+STATISTICS_CARD = ModelCard(
+    name="statistics",
+    architecture={"kind": "statistics", "version": VERSION},
+    preprocessing=STARTER_CARD.preprocessing,
+    dim=268,
+    weights_sha256=hashlib.sha256().hexdigest(),  # of no weights
+    licence="Apache-2.0",
+    training_data="none",
+    notes="The colour and texture statistics of `starter` alone; nothing is learnt in them.",
 )

@@ -50,6 +50,11 @@ class TorchEncoder:
         """What it is."""
         return self._card
 
+    @property
+    def module(self) -> nn.Module:
+        """The network, on its device."""
+        return self._module
+
     @torch.inference_mode()
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed square tiles.
