@@ -214,7 +214,7 @@ def test_neither_a_copy_nor_a_namesake_pushes_a_slide_out(
     ("change", "error", "names"),
     [
         ({"grid": GridSettings(mpp=0.5)}, AtlasMismatch, "0.5um-224px"),
-        ({"model": "timm:resnet18@random:0"}, ModelMismatch, "starter"),
+        ({"model": "timm:resnet18@random:0"}, ModelMismatch, "tissue"),
         ({"sources": ("nowhere",)}, SourceNotFound, "nowhere"),
     ],
 )
