@@ -49,8 +49,9 @@ bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same s
 bench-training: $(INSTALLED)  ## Ray Train against a plain loop, two workers against one, caching
 	$(BIN)/python tests/benchmarks/training
 
-bench-quality: $(INSTALLED)  ## fit both models to real tissue: beat a histogram and themselves
+bench-quality: $(INSTALLED)  ## fit both models to real tissue; judge the one that ships
 	$(BIN)/python tests/benchmarks/training/quality.py
+	$(BIN)/python tests/benchmarks/training/shipped.py
 
 constraints: $(INSTALLED)  ## resolve every dependency anew into constraints.txt
 	$(BIN)/python infra/constraints.py
