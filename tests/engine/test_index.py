@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.reading import list_slides
+from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings, IndexSettings, MppSettings
 from microtome.engine.index import run_index
 from microtome.engine.run import IndexSummary
@@ -68,6 +71,25 @@ def test_every_slide_ends_as_it_should(
         "truncated": "truncated",
         "no-mpp": "no-mpp",
     }
+
+
+def test_a_forgotten_slide_is_refused_and_not_named_again(
+    archive: MadeArchive, copy_of: Path
+) -> None:
+    slide_id = archive.slide_ids[0]
+    with open_writer(str(copy_of), "forget") as writer:
+        forget(writer, Subject(slide_id))
+    path = next(path for path in archive.folder.iterdir() if path.name.startswith(slide_id))
+    settings = settings_for(archive, copy_of)
+    summary = run_index(
+        replace(settings, sources=(str(path), *settings.sources), retry_failed=("all",))
+    )
+    assert summary.failed["slide-forgotten"] == 1
+    assert slide_id not in causes(Atlas.open(str(copy_of)))
+    (row,) = (
+        Atlas.open(str(copy_of)).runs.to_table(filter=f"run_id = '{summary.run_id}'").to_pylist()
+    )
+    assert json.loads(row["settings"])["sources"] == [str(archive.folder)]
 
 
 def test_the_summary_counts_what_the_atlas_holds(indexed: tuple[Atlas, IndexSummary]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.commit import Committer
+from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.fragments import TilesTarget
 from microtome.atlas.ledger import Ledger
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import start_run
+from microtome.atlas.storage import location
 from microtome.atlas.writer import Writer, open_writer
 from microtome.config import IndexSettings
 from microtome.engine.cluster import cluster, nodes
@@ -19,6 +22,7 @@ from microtome.engine.run import IndexSummary, counting, written_down
 from microtome.engine.slide_work import SlideWork
 from microtome.engine.stages import ModelChoice, Workers, embed_slides
 from microtome.engine.waves import waves, with_lost
+from microtome.errors import SlideForgotten
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import canonical_name, load_card
 from microtome.slides.slide import SlideRef
@@ -48,8 +52,11 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         )
         recover(writer, atlas)
         ledger = Ledger(atlas, card.model_id)
-        todo = ledger.pending(selection.refs, settings.retry_failed)
-        alone = ledger.left_alone(selection.refs, settings.retry_failed)
+        refused = _forgotten(atlas, selection.refs)
+        refs = [ref for ref in selection.refs if ref.slide_id not in refused]
+        todo = ledger.pending(refs, settings.retry_failed)
+        alone = ledger.left_alone(refs, settings.retry_failed)
+        alone |= dict.fromkeys(refused, SlideForgotten.cause)
         summary = IndexSummary(
             settings.atlas,
             wanted=len(selection.refs),
@@ -58,12 +65,23 @@ def run_index(settings: IndexSettings) -> IndexSummary:
             left_alone=len(alone),
         )
         if todo:
-            recorded = asdict(settings) | {"model": canonical_name(settings.model)}
+            recorded = asdict(settings) | {
+                "model": canonical_name(settings.model),
+                "sources": [s for s in settings.sources if location(s) not in refused.values()],
+            }
             summary.run_id = start_run(writer, "index", recorded, card)
             with written_down(writer, summary):
                 job = _Job(settings, writer, atlas, model, card.model_id)
                 job.run(todo, ledger, summary, started)
     return summary
+
+
+def _forgotten(atlas: Atlas, refs: Sequence[SlideRef]) -> dict[str, str]:
+    """URI by slide id of the slides that may not come back, as far as their names tell."""
+    forgotten = Forgotten.of(atlas.uri)
+    return {
+        ref.slide_id: ref.uri for ref in refs if forgotten.names(ref.slide_id, case_id=ref.case_id)
+    }
 
 
 @dataclass(frozen=True, slots=True)
