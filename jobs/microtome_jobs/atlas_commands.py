@@ -118,11 +118,19 @@ def print_report(report: Report) -> None:
 
 
 @app.command(epilog=MAINTAIN_EPILOG)
-def maintain(
+def maintain(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     atlas: AtlasOption,
     no_index: Annotated[
-        bool, typer.Option("--no-index", help="Leave the indices as they are.")
+        bool, typer.Option("--no-index", help="Leave the indices as they are, as --index none.")
     ] = False,
+    index: Annotated[
+        str,
+        typer.Option(
+            help="`compact` is what searches use. For those who query with lancedb, one of Lance's "
+            "own besides: `ivf_rq`, `ivf_pq` or `ivf_hnsw_sq`. Or `none`.",
+            metavar="KIND",
+        ),
+    ] = "compact",
     retention_days: Annotated[
         float,
         typer.Option(help="How long files stay that only readers of older versions need."),
@@ -142,7 +150,8 @@ def maintain(
         from microtome.atlas.maintain import DAY_S, MaintainSettings
         from microtome.atlas.maintain import maintain as run_maintain
 
-        settings = MaintainSettings(retention_days * DAY_S, index=not no_index)
+        choice = "none" if no_index else index
+        settings = MaintainSettings(retention_days * DAY_S, choice)  # type: ignore[arg-type]
         with err.status("") as status:
             done = run_maintain(atlas, settings, status.update)
         recalls = measured_recall(atlas) if check_recall else []

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from microtome.atlas import compaction
+from microtome.atlas import maintain as maintaining
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.compaction import compact, fragment_rows, superseded
 from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.maintain import Maintained, MaintainSettings, maintain
 from microtome.atlas.orphans import find_leftovers, remove_leftovers
 from microtome.atlas.runs import RunTotals, finish_run
+from microtome.atlas.schema import vector_column
 from microtome.atlas.verify import verify
 from microtome.atlas.writer import Writer, open_writer
 from microtome.errors import AtlasBusy, AtlasNotFound, LeaseLost, SettingError
-from support.made_atlas import MadeAtlas, State, content_id, state_of
+from support.made_atlas import CARD, MadeAtlas, State, content_id, state_of
 from support.object_store import ObjectStore
 
 NOW = MaintainSettings(retention_s=1e-6)
@@ -245,7 +247,7 @@ def test_an_index_takes_in_what_came_after_it(uri: str):
     made.writer.transact("tiles", lambda tiles: tiles.create_scalar_index("slide_id", "BTREE"))
     made.committer.commit([made.done("b", tiles=7)])
     made.release()
-    left = maintain(uri, MaintainSettings(index=False))
+    left = maintain(uri, MaintainSettings(index="none"))
     assert "index" not in did(left)
     done = maintain(uri, NOW)
     assert did(done)["index"] == "7 rows into the indices of tiles"
@@ -286,6 +288,28 @@ def test_nothing_is_made_where_there_is_no_atlas(tmp_path: Path):
     with pytest.raises(AtlasNotFound):
         maintain(str(tmp_path / "nothing"), NOW)
     assert not (tmp_path / "nothing").exists()
+
+
+def test_an_index_of_lances_own_is_built_once_where_it_is_asked_for(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(maintaining, "LEAST_ROWS", 300)
+    made = MadeAtlas(uri)
+    made.committer.commit([made.done("a", tiles=300)])
+    made.release()
+    column = vector_column(CARD.model_id)
+    asked = MaintainSettings(index="ivf_rq")
+    assert did(maintain(uri, asked))["index"] == f"IVF_RQ on {column}"
+    assert "index" not in did(maintain(uri, asked))
+    assert "index" not in did(maintain(uri, MaintainSettings()))
+    (index,) = Atlas.open(uri).tiles.describe_indices()
+    assert (index.index_type, index.num_rows_indexed) == ("IVF_RQ", 300)
+    assert verify(uri, vectors=True).findings == ()
+
+
+def test_an_unknown_kind_of_index_is_named():
+    with pytest.raises(SettingError, match="index must be one of compact, ivf_rq,"):
+        MaintainSettings(index="faiss")
 
 
 @pytest.mark.parametrize("retention_s", [0, -1, float("nan"), float("inf")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from microtome.atlas import census
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.checks import CHECKS, VECTORS
 from microtome.atlas.forgetting import Subject, forget
+from microtome.atlas.index_building import refresh_index
+from microtome.atlas.index_codes import CodePlan
 from microtome.atlas.ledger import Ledger
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.repair import repair
@@ -366,10 +369,62 @@ def test_slides_that_cannot_be_read_are_said_so(made: MadeAtlas):
         looked(made)
 
 
-def test_an_index_that_claims_too_much_is_dropped(made: MadeAtlas):
+def test_rows_that_came_after_an_index_are_no_fault(made: MadeAtlas):
     made.writer.transact("tiles", lambda tiles: tiles.create_scalar_index("slide_id", "BTREE"))
     made.committer.commit([made.done("new")])
-    assert looked(made).holds, "rows that came after the index are no fault"
+    made.writer.delete("tiles", "slide_id = 'new'")
+    made.writer.delete("slides", "slide_id = 'new'")
+    made.writer.delete("work", "slide_id = 'new'")
+    made.committer.commit([made.done("new", tiles=2)])
+    assert looked(made).findings == ()
+
+
+def compact_index(made: MadeAtlas) -> Path:
+    """Build the index of the model's vectors; returns the folder it lies in."""
+    refresh_index(made.atlas, CARD.model_id, least_rows=1, plan=lambda rows: CodePlan(1, 1, 1))
+    (folder,) = (Path(made.uri) / "_index" / CARD.model_id).iterdir()
+    return folder
+
+
+def test_a_compact_index_is_held_against_the_table(made: MadeAtlas):
+    compact_index(made)
+    assert looked(made, vectors=True).findings == ()
+    made.committer.commit([made.done("new"), made.done("a", "other", tiles=2, stamp="2")])
+    assert looked(made, vectors=True).findings == (), "a search passes over what is gone"
+
+
+def test_a_compact_index_that_hides_tiles_is_dropped(made: MadeAtlas):
+    folder = compact_index(made)
+    made.committer.commit([made.done("new")])
+    card = json.loads((folder / "index.json").read_text())
+    files = [f.metadata.files[0].path for f in made.atlas.tiles.get_fragments()]
+    (folder / "index.json").write_text(json.dumps(card | {"files": files}))  # all seen, it says
+    (finding,) = looked(made, vectors=True).findings
+    assert finding.message == "covers 19 rows and leaves 0, but 24 have a vector"
+    assert repair(made.writer, vectors=True).after.findings == ()
+    assert not folder.exists()
+
+
+def test_a_damaged_compact_index_is_a_note(made: MadeAtlas):
+    folder = compact_index(made)
+    (folder / "codes.faiss").write_bytes(b"")
+    assert looked(made).findings == ()
+    report = looked(made, vectors=True)
+    assert report.holds
+    assert found(report) == {("indices", f"vectors.{CARD.model_id}")}
+    repaired = repair(made.writer, vectors=True)
+    assert repaired.after.findings == ()
+    assert not folder.exists()
+
+
+def test_an_index_of_another_table_is_a_note(made: MadeAtlas):
+    folder = compact_index(made)
+    card = json.loads((folder / "index.json").read_text())
+    witnesses = dict.fromkeys(card["witnesses"], "0" * 32)
+    (folder / "index.json").write_text(json.dumps(card | {"witnesses": witnesses}))
+    report = looked(made)
+    assert report.holds
+    assert "made from another table" in report.findings[0].message
 
 
 def test_what_was_forgotten_is_gone(made: MadeAtlas):

@@ -117,3 +117,15 @@ def test_a_wrong_retention_time_is_named(atlas: str):
     done = microtome("maintain", "--atlas", atlas, "--retention-days", "-1", "--json")
     assert done.exit_code == 2
     assert "retention" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_an_unknown_kind_of_index_is_named(atlas: str):
+    done = microtome("maintain", "--atlas", atlas, "--index", "faiss", "--json")
+    assert done.exit_code == 2
+    assert "ivf_hnsw_sq" in json.loads(done.stdout)["error"]["message"]
+
+
+def test_recall_is_measured_where_it_is_asked_for(atlas: str):
+    done = microtome("maintain", "--atlas", atlas, "--check-recall", "--json")
+    (recall,) = json.loads(done.stdout)["recall"]
+    assert (recall["recall"], recall["path"]) == (1.0, "exact")

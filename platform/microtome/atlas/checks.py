@@ -6,76 +6,18 @@ Most promises are about one slide, and so are most findings: there are never mor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
 from microtome.atlas.census import find_repeated, slides_without_field
 from microtome.atlas.evidence import Evidence
+from microtome.atlas.findings import Check, Finding, Remedy
 from microtome.atlas.forgotten import Forgotten
+from microtome.atlas.index_checks import indices_cover
 from microtome.atlas.ledger import Work
 from microtome.atlas.orphans import find_leftovers
 from microtome.atlas.schema import CARD_KEY, TABLES, VECTOR_PREFIX, vector_column
 from microtome.errors import CheckpointInvalid
 from microtome.models.card import ModelCard
-
-Severity = Literal["broken", "note"]
-Remedy = Literal[
-    "",  # none: only a person can help
-    "recover",  # finish or undo the wave, as the next run would
-    "withdraw",  # take the slide out, so that the next run indexes it again
-    "unsettle",  # let the ledger forget one model's work on a slide, so that it is done again
-    "delete-tiles",
-    "deduplicate",
-    "correct-columns",
-    "drop-damaged",  # let go of fragments whose files can't be read
-    "drop-index",
-    "close-runs",
-    "maintain",  # `microtome maintain` removes it
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that isn't as promised.
-
-    Attributes:
-        check: name of the check that found it.
-        subject: the slide, model, index or table it is about.
-        message: what is wrong, in words.
-        severity: `broken`, or `note` for what harms nobody.
-        remedy: what `repair` does about it; empty where only a person can help.
-        model_id: of a finding about one model's work on a slide.
-    """
-
-    check: str
-    subject: str
-    message: str
-    severity: Severity = "broken"
-    remedy: Remedy = ""
-    model_id: str = ""
-
-    @property
-    def mendable(self) -> bool:
-        """Whether `microtome verify --repair` mends it."""
-        return self.remedy not in {"", "maintain"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One promise.
-
-    Attributes:
-        name: slug.
-        promise: what holds, in words.
-        rows: how many rows prove it.
-        find: what breaks it.
-    """
-
-    name: str
-    promise: str
-    rows: Callable[[Evidence], int]
-    find: Callable[[Evidence], Iterable[Finding]]
 
 
 def files_readable(seen: Evidence) -> Iterator[Finding]:
@@ -214,19 +156,6 @@ def vectors_sound(seen: Evidence) -> Iterator[Finding]:
                     yield Finding("vectors", slide_id, message, remedy="withdraw")
 
 
-def indices_cover(seen: Evidence) -> Iterator[Finding]:
-    """An index covers as many rows as it says; rows after it are searched without it."""
-    for table in TABLES:
-        dataset = seen.atlas.dataset(table)
-        rows = dataset.count_rows()
-        for name in sorted({index.name for index in dataset.describe_indices()}):
-            stats = dataset.stats.index_stats(name)
-            indexed, rest = stats["num_indexed_rows"], stats["num_unindexed_rows"]
-            if indexed + rest != rows:
-                message = f"covers {indexed:,} rows and leaves {rest:,} of {rows:,}"
-                yield Finding("indices", f"{table}.{name}", message, remedy="drop-index")
-
-
 def forgotten_gone(seen: Evidence) -> Iterator[Finding]:
     """Nothing that was forgotten is in `slides` or in the ledger."""
     rows = seen.all_slides.select(["slide_id", "content_id", "case_id"]).to_pylist()
@@ -286,7 +215,8 @@ def _of_tiles(seen: Evidence) -> int:
 
 
 def _of_indices(seen: Evidence) -> int:
-    return sum(len(seen.atlas.dataset(table).describe_indices()) for table in TABLES)
+    of_tables = sum(len(seen.atlas.dataset(table).describe_indices()) for table in TABLES)
+    return of_tables + len(seen.models)
 
 
 def _of_tables(_: Evidence) -> int:

@@ -57,7 +57,7 @@ def compact(writer: Writer, table: str, progress: Callable[[int], None] = lambda
 def fragment_rows(schema: pa.Schema) -> int:
     """Rows of a full fragment: so many that its vectors have a size that is good to handle."""
     lists = [kind for kind in schema.types if pa.types.is_fixed_size_list(kind)]
-    row_bytes = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in lists)
+    row_bytes: int = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in lists)
     return min(FRAGMENT_ROWS, FRAGMENT_BYTES // max(1, row_bytes))
 
 

@@ -18,28 +18,37 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lance
 
 from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.compaction import compact, prune
+from microtome.atlas.index_building import LEAST_ROWS
 from microtome.atlas.indexing import refresh_indices
+from microtome.atlas.lance_indices import LanceVectorIndex, create_vector_index
 from microtome.atlas.orphans import remove_leftovers
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunStatus, RunTotals, finish_run, start_run
-from microtome.atlas.schema import TABLES
+from microtome.atlas.schema import TABLES, vector_column
 from microtome.atlas.storage import location
 from microtome.atlas.tables import newest_table
 from microtome.atlas.versions import drop_tags, expired
 from microtome.atlas.writer import Writer, open_writer
-from microtome.config import check_positive
+from microtome.config import check_choice, check_positive
 from microtome.errors import AtlasError
 from microtome.slides.storage import filesystem_of, is_remote
 
 DAY_S = 86_400.0
+IndexChoice = Literal["compact", "ivf_rq", "ivf_pq", "ivf_hnsw_sq", "none"]
+LANCE_KINDS: Mapping[str, LanceVectorIndex] = {
+    "ivf_rq": "IVF_RQ",
+    "ivf_pq": "IVF_PQ",
+    "ivf_hnsw_sq": "IVF_HNSW_SQ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +57,17 @@ class MaintainSettings:
 
     Attributes:
         retention_s: how long files stay that the newest version no longer names.
-        index: whether to build and extend indices.
+        index: which indices to build and extend: `compact`, those that a search by Microtome
+            uses; an index of Lance's own on each vector column besides, for those who query with
+            lancedb; or `none`.
     """
 
     retention_s: float = 7 * DAY_S
-    index: bool = True
+    index: IndexChoice = "compact"
 
     def __post_init__(self) -> None:
         check_positive("retention_s", self.retention_s)
+        check_choice("index", self.index, get_args(IndexChoice))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +180,8 @@ def _steps(
     yield "forget", lambda: _forget(writer)
     yield "untag", lambda: _untag(writer)
     yield "compact", lambda: _compact(writer, tell)
-    if settings.index:
-        yield "index", lambda: _extend_indices(writer)
+    if settings.index != "none":
+        yield "index", lambda: _index(writer, settings.index)
     yield "prune", lambda: _prune(writer, settings.retention_s)
     yield "leftovers", lambda: _remove_leftovers(writer)
 
@@ -197,7 +209,7 @@ def _compact(writer: Writer, tell: Callable[[str], None]) -> str:
     return _counted(removed, "fragments")
 
 
-def _extend_indices(writer: Writer) -> str:
+def _index(writer: Writer, choice: IndexChoice) -> str:
     did = []
     for table in TABLES:
         rows = sum(_unindexed(newest_table(writer.uri, table)).values())
@@ -205,7 +217,22 @@ def _extend_indices(writer: Writer) -> str:
             writer.transact(table, lambda dataset: dataset.optimize.optimize_indices())
             did.append(f"{rows:,} rows into the indices of {table}")
     did += refresh_indices(writer)
+    if choice in LANCE_KINDS:
+        did += _index_for_lancedb(writer, LANCE_KINDS[choice])
     return ", ".join(did)
+
+
+def _index_for_lancedb(writer: Writer, kind: LanceVectorIndex) -> Iterator[str]:
+    """Give each vector column an index of Lance's own, unless it has one of this kind."""
+    tiles = newest_table(writer.uri, "tiles")
+    kinds = {
+        name: index.index_type for index in tiles.describe_indices() for name in index.field_names
+    }
+    for model_id in Atlas.open(writer.uri).models:
+        column = vector_column(model_id)
+        if kinds.get(column) != kind and tiles.count_rows(f"{column} IS NOT NULL") >= LEAST_ROWS:
+            writer.transact("tiles", partial(create_vector_index, column=column, kind=kind))
+            yield f"{kind} on {column}"
 
 
 def _unindexed(dataset: lance.LanceDataset) -> dict[str, int]:

@@ -17,11 +17,13 @@ import lance
 import pyarrow as pa
 
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.checks import Finding, Remedy
 from microtome.atlas.damage import find_damaged
+from microtome.atlas.findings import Finding, Remedy
+from microtome.atlas.index_files import drop_index as drop_codes
 from microtome.atlas.recovery import recover
 from microtome.atlas.rewriting import deletion
 from microtome.atlas.runs import RunTotals, finish_run, start_run
+from microtome.atlas.schema import TABLES
 from microtome.atlas.sql import one_of, quoted
 from microtome.atlas.tables import newest_table
 from microtome.atlas.verify import Report, verify
@@ -174,7 +176,10 @@ def _correct_columns(writer: Writer, findings: Sequence[Finding]) -> Iterator[st
 def _drop_indices(writer: Writer, findings: Sequence[Finding]) -> Iterator[str]:
     for subject in _subjects(findings):
         table, _, name = subject.partition(".")
-        writer.transact(table, partial(_drop_index, name))
+        if table in TABLES:
+            writer.transact(table, partial(_drop_index, name))
+        else:  # the compact index of a model's vectors; the lease is checked first
+            writer.transact("tiles", partial(_drop_codes, writer.uri, name))
         yield f"dropped the index {name} of {table}; `microtome maintain` builds it again"
 
 
@@ -203,6 +208,10 @@ def _take_out(writer: Writer, where: str) -> None:
 def _drop_index(name: str, dataset: lance.LanceDataset) -> None:
     if any(index.name == name for index in dataset.describe_indices()):
         dataset.drop_index(name)
+
+
+def _drop_codes(uri: str, model_id: str, _: lance.LanceDataset) -> None:
+    drop_codes(uri, model_id)
 
 
 def _literal(value: Any, kind: pa.DataType) -> str:

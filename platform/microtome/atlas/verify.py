@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from microtome.atlas.checks import CHECKS, VECTORS, Check, Finding
+from microtome.atlas.checks import CHECKS, VECTORS
 from microtome.atlas.damage import DAMAGE
 from microtome.atlas.evidence import Evidence, gather
+from microtome.atlas.findings import Check, Finding
 from microtome.atlas.storage import reason
 from microtome.errors import AtlasError
 
