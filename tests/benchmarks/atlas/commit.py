@@ -1,9 +1,11 @@
 """What writing costs an indexing job, and what a wave's commit costs as the atlas grows.
 
 write path  made slides are read and embedded in a plain loop, once into an atlas and once into
-            nothing, by turns: the time in fragments, commits, ledger and notes of the run
-waves       100 waves into an atlas of a million rows; of new slides, of changed ones, and of new
-            ones with `maintain` in between: time per wave at the start and at the end
+            nothing, by turns: the time of fragments, commits and ledger, and once per run of the
+            lease, the tables and the notes of the run
+waves       100 waves into an atlas of a million rows, of new slides and of changed ones, with and
+            without `maintain` in between: time per wave at the start and at the end, by the wall
+            and of all threads, which a busy machine disturbs less
 
 A commit moves only the names of fragments, so short vectors tell what it costs.
 """
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,19 +34,20 @@ from microtome.atlas.runs import RunTotals, finish_run
 from microtome.config import GridSettings, MppSettings
 from microtome.engine import slide_work
 from microtome.engine.slide_work import SlideWork
+from microtome.engine.waves import waves
 from microtome.models.encoder import Encoder
 from microtome.models.registry import load_encoder
 from microtome.slides.slide import SlideRef
 from microtome.tiles.batch import TileBatch
 from microtome_jobs.made.slides import MadeSpec, make_slides
-from support.made_atlas import MadeAtlas
+from support.made_atlas import CARD, MadeAtlas, ref_of, slide_of, tiles_of, vectors_of
 
-MODELS = ("starter", "timm:resnet18@random:0")
 ROUNDS = 3
-WAVES, WAVE_SLIDES = 100, 16
+WAVES, WAVE_SLIDES, WAVE_S = 100, 16, 30.0  # the last two as `microtome index` has them
 FIRST_SLIDES, SLIDE_TILES = 1000, 1000
+LARGE_TILES = 40_000
 MAINTAIN_EVERY = 25
-SHOWN = 10  # waves whose median is the start, and the end
+SHOWN = MAINTAIN_EVERY  # waves whose median is the start, and the end
 
 
 class Clock:
@@ -57,6 +61,15 @@ class Clock:
         started_s = time.monotonic()
         yield
         self.seconds += time.monotonic() - started_s
+
+
+class Free:
+    """A model that costs nothing: what is left of the time is reading, as beside a quick GPU."""
+
+    card = replace(CARD, name="free", dim=512)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.full((len(pixels), 512), 512**-0.5, np.float32)
 
 
 class Nothing:
@@ -87,55 +100,87 @@ def timed(clock: Clock) -> type[FragmentWriter]:
     return Timed
 
 
-def index(slides: list[Path], encoder: Encoder, uri: str, *, writing: bool) -> tuple[float, Clock]:
-    """Read and embed slides in a loop, two to a wave; seconds, those of writing, and tiles."""
-    grid, clock, wave = GridSettings(), Clock(), []
-    started_s = time.monotonic()
-    with clock.running():
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """Seconds of one indexing: of slides by wall and CPU, of writing them, of the run's notes."""
+
+    all_s: float
+    cpu_s: float
+    tiles_s: float
+    run_s: float
+    tiles: int
+
+
+def index(slides: list[Path], encoder: Encoder, uri: str, *, writing: bool) -> Indexed:
+    """Read and embed slides in a loop; waves are committed as the job commits them."""
+    grid, of_tiles, of_run, tiles = GridSettings(), Clock(), Clock(), 0
+    with of_run.running():
         made = MadeAtlas(uri, encoder.card, grid, pa.schema([]))
     work = SlideWork(made.target, grid, MppSettings(), "auto", 0.5, batch_size=64, threads=2)
-    with patch.object(slide_work, "FragmentWriter", timed(clock) if writing else Nothing):
-        for number, slide in enumerate(slides):
-            ref = SlideRef(slide.stem, str(slide), stamp="1")
-            wave.append(work.run(ref, encoder, lambda planned, done: None))
-            if writing and number % 2:
-                with clock.running():
+    refs = [SlideRef(slide.stem, str(slide), stamp="1") for slide in slides]
+    outcomes = (work.run(ref, encoder, lambda planned, done: None) for ref in refs)
+    started_s, cpu_s = time.monotonic(), time.process_time()
+    with patch.object(slide_work, "FragmentWriter", timed(of_tiles) if writing else Nothing):
+        for wave in waves(outcomes, WAVE_SLIDES, WAVE_S):
+            tiles += sum(outcome.stored_tiles for outcome in wave)
+            if writing:
+                with of_tiles.running():
                     made.committer.commit(wave)
-                wave = []
-    with clock.running():
+    ended_s = time.monotonic() - started_s, time.process_time() - cpu_s
+    with of_run.running():
         finish_run(made.writer, made.run_id, "finished", RunTotals())
-    seconds = time.monotonic() - started_s
     made.release()
-    return (seconds, clock) if writing else (seconds - clock.seconds, clock)
+    return Indexed(*ended_s, of_tiles.seconds, of_run.seconds, tiles)
 
 
 def write_path(folder: Path) -> None:
     """Print the share of the write path in a job's time."""
-    make_slides(folder / "slides", MadeSpec(slides=4, side_px=6144, bad=False))
+    make_slides(folder / "slides", MadeSpec(slides=4, side_px=4096, bad=False))
     slides = sorted((folder / "slides").glob("*.svs"))
-    print("| model | tiles | tiles/s | writing, µs a tile | share of the time | with / without |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for model in MODELS:
-        encoder = load_encoder(model)
-        index(slides[:1], encoder, str(folder / "warm"), writing=True)
-        shares, ratios, rates, each = [], [], [], []
+    print(
+        "| model | tiles | tiles/s | writing: a run, ms | a tile, µs | share of the time "
+        "| CPU time with / without |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name, encoder in (("tissue", load_encoder("tissue")), ("free, 512 values", Free())):
+        index(slides[:2], encoder, str(folder / f"{name}-warm"), writing=True)
+        wrote, kept_nothing = [], []
         for number in range(ROUNDS):
-            uri = folder / f"{model.partition(':')[0]}{number}"
-            wrote, clock = index(slides, encoder, str(uri), writing=True)
-            tiles = MadeAtlas(str(uri), encoder.card, GridSettings(), pa.schema([]))
-            count = tiles.atlas.tiles.count_rows()
-            tiles.release()
-            plain, _ = index(slides, encoder, str(folder / f"{uri.name}-null"), writing=False)
-            shares.append(clock.seconds / wrote)
-            ratios.append(wrote / plain)
-            rates.append(count / wrote)
-            each.append(clock.seconds / count * 1e6)
+            wrote.append(index(slides, encoder, str(folder / f"{name}{number}"), writing=True))
+            none = str(folder / f"{name}{number}-none")
+            kept_nothing.append(index(slides, encoder, none, writing=False))
+        shares = [(one.tiles_s + one.run_s) / (one.all_s + one.run_s) for one in wrote]
+        ratios = [one.cpu_s / other.cpu_s for one, other in zip(wrote, kept_nothing, strict=True)]
+        median, tiles = statistics.median, wrote[0].tiles
         print(
-            f"| {model} | {count:,} | {statistics.median(rates):.0f} "
-            f"| {statistics.median(each):.0f} | {statistics.median(shares):.2%} "
-            f"| {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) |",
+            f"| {name} | {tiles:,} | {median(tiles / one.all_s for one in wrote):.0f} "
+            f"| {median(one.run_s for one in wrote) * 1e3:.0f} "
+            f"| {median(one.tiles_s / tiles for one in wrote) * 1e6:.0f} "
+            f"| {median(shares):.2%} "
+            f"| {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) |",
             flush=True,
         )
+
+
+def large_slide(folder: Path) -> None:
+    """Print what a tile costs where a commit is shared by many."""
+    made = MadeAtlas(str(folder / "large"), Free.card)
+    ref = ref_of("large")
+    vectors = vectors_of("large", LARGE_TILES, Free.card.dim)
+    started_s, cpu_s = time.monotonic(), time.process_time()
+    writer = FragmentWriter(made.target, ref, slide_of(ref, "large"), size_px=32)
+    for first in range(0, LARGE_TILES, 64):
+        batch = vectors[first : first + 64]
+        writer.add(tiles_of(len(batch), first=first), batch)
+    writer.close()
+    each_us = (time.monotonic() - started_s) / LARGE_TILES * 1e6
+    cpu_us = (time.process_time() - cpu_s) / LARGE_TILES * 1e6
+    made.release()
+    print(
+        f"\nA slide of {LARGE_TILES:,} tiles of 512 values: {each_us:.0f} µs a tile ({cpu_us:.0f} "
+        f"of the CPU), {3000 * each_us / 1e6:.1%} of the time at 3,000 tiles/s.",
+        flush=True,
+    )
 
 
 def fill(uri: str) -> None:
@@ -165,34 +210,35 @@ def changed(made: MadeAtlas, wave: int) -> list[SlideOutcome]:
 
 def commit_waves(
     uri: str, outcomes: Callable[[MadeAtlas, int], list[SlideOutcome]], *, maintained: bool
-) -> tuple[list[float], list[float]]:
-    """Seconds of each wave's commit, and of each `maintain`."""
-    waves, maintenance = [], []
+) -> tuple[NDArray[np.float64], list[float]]:
+    """Seconds by wall and CPU of each wave's commit, (waves, 2), and of each `maintain`."""
+    times, maintenance = [], []
     made = MadeAtlas(uri)
     committer = made.committer
     for wave in range(WAVES):
         if maintained and wave % MAINTAIN_EVERY == 0:
             made.release()
             started_s = time.monotonic()
-            maintain(uri, MaintainSettings(retention_s=1.0, index=False))
+            maintain(uri, MaintainSettings(retention_s=1.0, index="none"))
             maintenance.append(time.monotonic() - started_s)
             made = MadeAtlas(uri)
             committer = made.committer
         arrived = outcomes(made, wave)
-        started_s = time.monotonic()
+        started_s = time.monotonic(), time.process_time()
         became = committer.commit(arrived)
-        waves.append(time.monotonic() - started_s)
+        ended_s = time.monotonic(), time.process_time()
+        times.append(np.subtract(ended_s, started_s))
         assert all(outcome.status == "done" for outcome in became)
     made.release()
-    return waves, maintenance
+    return np.array(times), maintenance
 
 
 def waves_of(folder: Path) -> None:
     """Print the cost of a wave at the start and at the end."""
     fill(str(folder / "million"))
     print(
-        "\n| 100 waves of 16 slides | a wave at the start, ms | at the end, ms | ratio | fragments "
-        "| manifest, KB | maintain, s each |"
+        "\n| 100 waves of 16 slides | a wave at the start, ms (CPU) | at the end | ratio "
+        "| fragments | manifest, KB | each maintain, s |"
     )
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name, outcomes, maintained in (
@@ -203,8 +249,8 @@ def waves_of(folder: Path) -> None:
     ):
         uri = folder / name.replace(",", "").replace(" ", "-")
         shutil.copytree(folder / "million", uri)
-        waves, maintenance = commit_waves(str(uri), outcomes, maintained=maintained)
-        begin, end = (statistics.median(part) * 1e3 for part in (waves[:SHOWN], waves[-SHOWN:]))
+        times, maintenance = commit_waves(str(uri), outcomes, maintained=maintained)
+        begin, end = (np.median(part, axis=0) * 1e3 for part in (times[:SHOWN], times[-SHOWN:]))
         made = MadeAtlas(str(uri))
         tiles = made.atlas.tiles
         made.release()
@@ -212,7 +258,8 @@ def waves_of(folder: Path) -> None:
         kept = manifests[-1].stat().st_size / 1e3
         each = statistics.median(maintenance) if maintenance else 0.0
         print(
-            f"| {name} | {begin:.0f} | {end:.0f} | {end / begin:.2f} "
+            f"| {name} | {begin[0]:.0f} ({begin[1]:.0f}) | {end[0]:.0f} ({end[1]:.0f}) "
+            f"| {end[0] / begin[0]:.2f} ({end[1] / begin[1]:.2f}) "
             f"| {len(tiles.get_fragments()):,} | {kept:,.0f} | {f'{each:.1f}' if each else ''} |",
             flush=True,
         )
@@ -228,4 +275,5 @@ def main() -> None:
     print("\n## Writing\n")
     with tempfile.TemporaryDirectory() as folder:
         write_path(Path(folder))
+        large_slide(Path(folder))
         waves_of(Path(folder))
