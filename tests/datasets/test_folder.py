@@ -38,6 +38,36 @@ def test_train_val_and_test_folders_are_splits(tmp_path: Path) -> None:
     assert labelled.split("test").labels.tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("train", "valid", "test"), ("Train", "Validation", "Testing"), ("TRAINING", "Val", "TEST")],
+)
+def test_splits_may_go_by_their_other_names(
+    tmp_path: Path, train: str, val: str, test: str
+) -> None:
+    write_pictures(tmp_path, [f"{train}/a/1.png", f"{val}/b/2.png", f"{test}/b/3.png"])
+
+    labelled = load_dataset(_spec(tmp_path))
+
+    assert (labelled.classes, labelled.splits) == (("a", "b"), {"test": 1, "train": 1, "val": 1})
+
+
+@pytest.mark.parametrize("names", [["train/a/1.png", "extra/2.png"], ["test/1.png", "b/c/2.png"]])
+def test_folders_that_may_be_splits_or_classes_are_refused(
+    tmp_path: Path, names: list[str]
+) -> None:
+    write_pictures(tmp_path, names)
+
+    with pytest.raises(DatasetInvalid, match=r"(?s)for splits beside .*manifest\.csv"):
+        load_dataset(_spec(tmp_path))
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["test/1.png", "control/2.png"])
+
+    assert load_dataset(_spec(tmp_path)).classes == ("control", "test")
+
+
 def test_what_has_no_class_is_counted_not_dropped_in_silence(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["a/1.png", "b/2.png", "loose.png"])
     (tmp_path / "a" / "readme.txt").write_text("no picture")

@@ -14,7 +14,17 @@ from microtome.errors import DatasetInvalid
 from microtome.slides.tables import read_table
 
 MANIFEST: Final = "manifest.csv"
-SPLITS: Final = ("train", "val", "test")
+SPLITS: Final = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Split of a folder by its name in lower case."""
+
 _TEXTS = ("path", "label", "group", "split")
 _LAYOUT = (
     "Lay it out as one folder per class, or as train, val and test of such folders, or add a "
@@ -27,21 +37,23 @@ def read_folder(path: str) -> LabelledSet:
 
     Args:
         path: folder or URI that holds one folder per class, or `train`, `val` and `test` folders of
-            such folders. A `manifest.csv` in it says which images count: `path`, relative to the
-            folder, and `label`, optionally `group` (slide or patient) and `split`.
+            such folders, under any name of `SPLITS`. A `manifest.csv` in it says which images
+            count: `path`, relative to the folder, and `label`, optionally `group` (slide or
+            patient) and `split`.
 
     Returns:
         The set; classes by name.
 
     Raises:
         DatasetNotFound: nothing lies there.
-        DatasetInvalid: no images in class folders, or a manifest that lacks a column or a value,
-            or names images that are not there.
+        DatasetInvalid: no images in class folders, or nested folders of which only some are named
+            as splits are, or a manifest that lacks a column or a value, or names images that are
+            not there.
         ManifestError: the manifest is no CSV of texts.
     """
     files = files_under(path)
     images = images_among(files)
-    rows = _from_manifest(path, files) if MANIFEST in files else _from_folders(images)
+    rows = _from_manifest(path, files) if MANIFEST in files else _from_folders(path, images)
     if not rows:
         raise DatasetInvalid(f"no labelled image lies at {path}", remedy=_LAYOUT)
     classes = sorted({row["label"] for row in rows})
@@ -62,16 +74,23 @@ def read_folder(path: str) -> LabelledSet:
     )
 
 
-def _from_folders(images: Iterable[str]) -> list[dict[str, Any]]:
+def _from_folders(path: str, images: Iterable[str]) -> list[dict[str, Any]]:
     """Path, label, group and split of the images that lie in a class folder."""
     tops = {name.split("/")[0] for name in images if "/" in name}
-    depth = 1 if tops and tops <= set(SPLITS) else 0
+    splits = {top for top in tops if top.lower() in SPLITS}
+    depth = 1 if splits == tops else 0
+    if splits and splits < tops and any(name.count("/") > 1 for name in images):
+        raise DatasetInvalid(
+            f"{path} holds {some_of(sorted(splits))} as if for splits beside "
+            f"{some_of(sorted(tops - splits))}",
+            remedy=_LAYOUT,
+        )
     return [
         {
             "path": name,
             "label": parts[depth],
             "group": None,
-            "split": parts[0] if depth else None,
+            "split": SPLITS[parts[0].lower()] if depth else None,
         }
         for name in images
         if len(parts := name.split("/")) > depth + 1
