@@ -78,6 +78,17 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
         archive_members(str(tmp_path / "a.tar"), "shown.tar")
 
 
+@pytest.mark.parametrize("size", [b"-0000000001\0", b"-00000001000", b"+0000000001\0", b"0_1\0"])
+def test_a_size_that_is_no_octal_number_is_refused(tmp_path: Path, size: bytes) -> None:
+    header = bytearray(tar_of({"a": b"x"}))
+    header[124:136] = size.ljust(12, b"\0")
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:512]) + 8 * ord(" "))
+    (tmp_path / "a.tar").write_bytes(header)
+
+    with pytest.raises(DatasetInvalid, match=r"a\.tar is no tar archive"):
+        archive_members(str(tmp_path / "a.tar"), "a.tar")
+
+
 def test_what_isn_t_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFound, match=r"shown\.tar"):
         archive_members(str(tmp_path / "a.tar"), "shown.tar")

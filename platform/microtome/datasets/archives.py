@@ -6,6 +6,7 @@ a while, so what was found is remembered.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Final, NamedTuple
@@ -23,6 +24,8 @@ MEMBERS: Final = pa.schema([("name", pa.string()), ("offset", pa.int64()), ("siz
 """Files of an archive: name (`inner.tar/name` in an inner one), and where in the outer one."""
 
 _NAME, _SIZE, _CHECKSUM, _KIND = slice(0, 100), slice(124, 136), slice(148, 156), slice(156, 157)
+
+_OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
 
 
 class Member(NamedTuple):
@@ -101,10 +104,10 @@ def _parsed(header: bytes, shown: str) -> tuple[bytes, str, int]:
     """Kind, name and size of a member, as POSIX.1-1988 (ustar) writes them.
 
     Raises:
-        DatasetInvalid: it is no header; its checksum is wrong.
+        DatasetInvalid: it is no header; its checksum is wrong, or a number no octal one.
     """
     try:
-        checksum, size = (int(header[at].strip(b" \0"), 8) for at in (_CHECKSUM, _SIZE))
+        checksum, size = (_octal(header[at]) for at in (_CHECKSUM, _SIZE))
         if sum(header) - sum(header[_CHECKSUM]) + 8 * ord(" ") == checksum:
             return header[_KIND], header[_NAME].rstrip(b"\0").decode(), size
     except ValueError:
@@ -113,3 +116,10 @@ def _parsed(header: bytes, shown: str) -> tuple[bytes, str, int]:
         f"{shown} is no tar archive, or is damaged",
         remedy="It is read as it was published, neither unpacked nor compressed; copy it again.",
     )
+
+
+def _octal(field: bytes) -> int:
+    """Stricter than `int`, which takes signs: by a negative size one would hop back, for ever."""
+    if not (digits := _OCTAL.fullmatch(field)):
+        raise ValueError(field)
+    return int(digits[1], 8)
