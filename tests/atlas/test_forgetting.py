@@ -187,6 +187,25 @@ def test_a_slide_that_failed_can_be_forgotten(made: MadeAtlas):
     assert "broken" not in made.state()
 
 
+def test_bytes_of_another_slide_stay_where_a_failed_look_named_them(made: MadeAtlas):
+    start_run(made.writer, "index", {}, CARD)
+    made.committer.commit([made.done("late", "other", stamp="2")])
+    before = made.state()
+    assert (
+        "duplicate-content"
+        in made.atlas.work.to_table(filter="slide_id = 'late'")["cause"].to_pylist()
+    )
+    forget(made.writer, Subject("late"))
+    assert made.state() == {name: row for name, row in before.items() if name != "late"}
+    assert not is_forgotten(made.uri, "renamed", content_id("other"))
+
+
+def test_a_refused_copy_is_forgotten_without_its_original(made: MadeAtlas):
+    before = made.state()
+    forget(made.writer, Subject(TWIN))
+    assert made.state() == {name: row for name, row in before.items() if name != TWIN}
+
+
 def test_what_comes_back_somehow_goes_with_the_next_writer(made: MadeAtlas):
     forget(made.writer, Subject(SLIDE))
     made.committer.commit([made.done(SLIDE)])

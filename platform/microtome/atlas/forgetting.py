@@ -72,7 +72,7 @@ class Forgettable:
     """What an atlas holds of a subject.
 
     Attributes:
-        rows: of `slides` and `work`: slide_id and content_id.
+        rows: of `slides` and `work`: slide_id and, where no other slide has it, content_id.
         tiles: how many tiles there are of it.
         already: whether it was forgotten before, and nothing is left to do.
     """
@@ -94,13 +94,7 @@ def find(uri: str, subject: Subject) -> Forgettable:
         SlideUnknown: the atlas holds nothing of it, and has not forgotten it either.
         AtlasError: a table can't be read.
     """
-    columns = ["slide_id", "content_id"]
-    if subject.slide_id:
-        where = f"slide_id = {quoted(subject.slide_id)}"
-        rows = newest_table(uri, "work").to_table(columns=columns, filter=where).to_pylist()
-    else:
-        where, rows = f"case_id = {quoted(subject.case_id or '')}", []
-    rows += newest_table(uri, "slides").to_table(columns=columns, filter=where).to_pylist()
+    rows = _rows_of(uri, subject)
     if rows:
         slide_ids = {row["slide_id"] for row in rows}
         return Forgettable(rows, newest_table(uri, "tiles").count_rows(_of(slide_ids)))
@@ -110,6 +104,25 @@ def find(uri: str, subject: Subject) -> Forgettable:
         f"the atlas {uri} holds no {subject}",
         remedy=f"List its slides with `microtome slides --atlas {uri}`.",
     )
+
+
+def _rows_of(uri: str, subject: Subject) -> Rows:
+    """Its rows of `slides` and `work`, without the content ids that are another slide's."""
+    slides, work = newest_table(uri, "slides"), newest_table(uri, "work")
+    columns = ["slide_id", "content_id"]
+    if subject.slide_id:
+        where = f"slide_id = {quoted(subject.slide_id)}"
+        rows = work.to_table(columns=[*columns, "status"], filter=where).to_pylist()
+        for row in rows:
+            if row["status"] == "failed":  # for one that was refused as a copy they are another's
+                row["content_id"] = ""
+    else:
+        where, rows = f"case_id = {quoted(subject.case_id or '')}", []
+    rows += slides.to_table(columns=columns, filter=where).to_pylist()
+    contents = one_of("content_id", _values(rows, "content_id"))
+    others = f"{contents} AND NOT {_of(_values(rows, 'slide_id'))}"
+    shared = _values(slides.to_table(columns=columns, filter=others).to_pylist(), "content_id")
+    return [row | {"content_id": ""} if row["content_id"] in shared else row for row in rows]
 
 
 def forget(writer: Writer, subject: Subject) -> Forgettable:
@@ -274,6 +287,10 @@ def _rows(writer: Writer, table: str, columns: list[str]) -> list[dict[str, Any]
         newest_table(writer.uri, table).to_table(columns=columns).to_pylist()
     )
     return rows
+
+
+def _values(rows: Rows, column: str) -> set[str]:
+    return {row[column] for row in rows}
 
 
 def _of(slide_ids: Iterable[str]) -> str:
