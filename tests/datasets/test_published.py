@@ -98,6 +98,15 @@ def test_images_that_follow_no_rule_are_counted(tmp_path: Path) -> None:
     assert any("1 images don't follow" in note and "test0.tif" in note for note in labelled.notes)
 
 
+def test_a_folder_that_is_no_class_of_the_set_is_counted(tmp_path: Path) -> None:
+    odd = "train/3_ADH/BRACS_1_ADH_1.png"
+
+    labelled = _read("bracs", tmp_path, "train/4_ADH/BRACS_2_ADH_1.png", odd)
+
+    assert len(labelled) == 1
+    assert any("1 images don't follow" in note and odd in note for note in labelled.notes)
+
+
 @pytest.mark.parametrize("kind", ["kimia24c", "bracs", "crc", "bach"])
 def test_another_set_is_refused_with_layout_and_home(tmp_path: Path, kind: str) -> None:
     with pytest.raises(DatasetInvalid, match=r"Expected .*https://"):

@@ -61,7 +61,7 @@ class Published:
             DatasetInvalid: no file there is named as the set's images are.
         """
         images = images_among(files_under(path))
-        found = {name: match for name in images if (match := re.fullmatch(self.path, name))}
+        found = {name: match for name in images if (match := self._match(name))}
         if not found:
             raise DatasetInvalid(f"no image of {self.name} lies at {path}", remedy=self.remedy)
         numbers = {label: number for number, label in enumerate(self.classes)}
@@ -87,6 +87,10 @@ class Published:
                 *_strangers([name for name in images if name not in found]),
             ),
         )
+
+    def _match(self, name: str) -> re.Match[str] | None:
+        match = re.fullmatch(self.path, name)
+        return match if match and match["label"].lower() in self.classes else None
 
     def _split(self, match: re.Match[str]) -> str:
         written = match.groupdict().get("split")
