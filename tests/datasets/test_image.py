@@ -90,6 +90,10 @@ def test_a_row_of_an_array_is_a_picture(tmp_path: Path, kind: type) -> None:
         (np.zeros((2, 4, 4, 6)), 0),  # six channels
         (np.zeros((2, 4, 4, 3)), 2),  # no such row
         (np.asfortranarray(np.zeros((2, 4, 4, 3))), 0),
+        (np.full((2, 4, 4, 3), "a"), 0),
+        (np.zeros((2, 4, 4, 3), complex), 0),
+        (np.zeros((2, 4, 4, 3), "M8[s]"), 0),
+        (np.zeros((2, 4, 4, 3), [("a", "f4")]), 0),
     ],
 )
 def test_an_array_of_no_pictures_is_refused(tmp_path: Path, array: np.ndarray, index: int) -> None:

@@ -97,8 +97,10 @@ def as_rgb(values: NDArray[Any]) -> Pixels:
     """Grey or RGB values from 0 to 255, of any number type, as (H, W, 3) uint8.
 
     Raises:
-        ValueError: another shape, or values outside 0–255.
+        ValueError: another shape, no real numbers, or values outside 0–255.
     """
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{values.dtype} is no type of grey or RGB values")
     if values.ndim == 2:
         values = np.repeat(values[..., None], 3, axis=2)
     if values.ndim != 3 or values.shape[2] != 3:
