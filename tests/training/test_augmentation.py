@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microtome_training.augmentation import STAINS, UNMIX, View, _mixed
-from microtome_training.recipe import AugmentationRecipe
+from microtome.errors import SettingError
+from microtome_training.augmentation import STAINS, UNMIX, View, _mixed, scale_of
+from microtome_training.recipe import AugmentationRecipe, DataRecipe
 
 OFF = {"flips": False, "mirror": False, "stain": 0.0, "brightness": 0.0, "blur": 0.0}
 
@@ -20,12 +21,13 @@ def ramp(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("crop", "scale", "shape", "left", "right"),
     [  # first and last red value of the plain view of 32 px
-        ("none", 1.0, (100, 100), 1, 98),  # the whole image
-        ("none", 1.0, (100, 200), 51, 148),  # its middle square
+        ("none", None, (100, 100), 1, 98),  # the whole image
+        ("none", None, (100, 200), 51, 148),  # its middle square
+        ("mpp", 1.0, (100, 100), 34, 65),  # 32 px of an image as fine as the model
         ("mpp", 2.0, (200, 200), 68, 131),  # 64 px of an image twice as fine
         ("mpp", 9.0, (100, 100), 1, 98),  # no more than there is
-        ("mpp", 1.0, (100, 100), 1, 98),  # resolution unknown
-        ("reference", 1.0, (100, 200), 3, 196),  # squashed
+        ("mpp", None, (100, 100), 1, 98),  # resolution unknown
+        ("reference", None, (100, 200), 3, 196),  # squashed
     ],
 )
 def test_the_plain_view(crop, scale, shape, left, right) -> None:
@@ -44,12 +46,21 @@ def test_a_varied_view_repeats_by_seed_alone(crop) -> None:
     assert (first != other).any()
 
 
-def test_mpp_crops_zoom_within_their_bound() -> None:
-    view = View(AugmentationRecipe("mpp", zoom=1.25, **OFF), 32, scale=2.0)
+@pytest.mark.parametrize(("scale", "plain_px"), [(2.0, 64), (1.0, 32)])
+def test_mpp_crops_zoom_within_their_bound(scale: float, plain_px: int) -> None:
+    view = View(AugmentationRecipe("mpp", zoom=1.25, **OFF), 32, scale)
     for seed in range(50):
         seen = view.varied(ramp(200, 200), np.random.default_rng(seed)).astype(float)
         side_px = (seen[16, -1, 0] - seen[16, 0, 0]) * 32 / 31
-        assert 64 / 1.27 <= side_px <= 64 * 1.27
+        assert plain_px / 1.3 <= side_px <= plain_px * 1.3
+
+
+def test_the_scale_is_that_of_model_and_images_where_both_are_known() -> None:
+    assert scale_of(DataRecipe(mpp=1.0), 0.25) == 4
+    assert scale_of(DataRecipe(mpp=0.5), 0.5) == 1
+    assert scale_of(DataRecipe(), 0.25) is None
+    with pytest.raises(SettingError, match=r"data\.mpp is 1, but nobody says"):
+        scale_of(DataRecipe(mpp=1.0), None)
 
 
 def test_flips_make_all_eight_orientations() -> None:

@@ -37,6 +37,7 @@ SETS = ["imagenet", "pannuke", "kimia", "bracs", "crc", "bach"]
         ("model.mean=[0.5]", "model.mean"),
         ("model.config.gem_p=0.5", "model.config.gem_p"),
         ("data.max_corrupt=2", "data.max_corrupt"),
+        ("data={mpp: 0.5}\naugmentation={crop: none}", "data.mpp"),  # whole images have any
         ("data.feeding=ray-data", "data.feeding"),  # can't draw by class
         ("model.frozen=false", "fit.cache_features"),  # features of a moving backbone
         ("objective.kind=triplet", "objective.kind"),  # LGFFEM has no auxiliary classifier
@@ -45,7 +46,7 @@ SETS = ["imagenet", "pannuke", "kimia", "bracs", "crc", "bach"]
 )
 def test_a_wrong_key_or_value_is_named(change: str, named: str) -> None:
     with pytest.raises(SettingError, match=named.replace(".", r"\.")):
-        network_config(load_recipe(["folder-lgffem"], [change]).model)
+        network_config(load_recipe(["folder-lgffem"], change.splitlines()).model)
 
 
 def test_an_unknown_key_comes_with_the_likely_one() -> None:

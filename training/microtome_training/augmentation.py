@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.errors import SettingError
 from microtome.slides.slide import Pixels
-from microtome_training.recipe import AugmentationRecipe
+from microtome_training.recipe import AugmentationRecipe, DataRecipe
 
 # Absorbances of haematoxylin, eosin and DAB in red, green and blue, one stain a row (Ruifrok and
 # Johnston, "Quantification of histochemical staining by color deconvolution", 2001, table 1).
@@ -36,12 +37,13 @@ class View:
     Attributes:
         recipe: what varies.
         input_px: side of the result.
-        scale: the model's µm per pixel over the images', 1 where either is unknown.
+        scale: the model's µm per pixel over the images'; None where the model is made for none, so
+            that `mpp` takes the whole image.
     """
 
     recipe: AugmentationRecipe
     input_px: int
-    scale: float = 1.0
+    scale: float | None = None
 
     def plain(self, pixels: Pixels) -> Pixels:
         """The middle of the image, unvaried: (input_px, input_px, 3) uint8.
@@ -53,7 +55,7 @@ class View:
         if self.recipe.crop == "reference":
             return _fit(pixels, self.input_px)
         side = min(height, width)
-        if self.recipe.crop == "mpp" and self.scale != 1:
+        if self.recipe.crop == "mpp" and self.scale is not None:
             side = min(side, round(self.input_px * self.scale))
         return _cut(pixels, ((width - side) // 2, (height - side) // 2, side, side), self.input_px)
 
@@ -92,9 +94,25 @@ class View:
     def _side(self, most: int, random: np.random.Generator) -> int:
         """Side of a square at the model's resolution, zoomed; no larger than the image."""
         zoom = float(self.recipe.zoom ** random.uniform(-1, 1))
-        if self.scale == 1:  # unknown or equal: tiles are as large as the input, or stand for it
+        if self.scale is None:
             return max(1, round(most / max(zoom, 1 / zoom)))
         return max(1, min(most, round(self.input_px * self.scale / zoom)))
+
+
+def scale_of(data: DataRecipe, images_mpp: float | None) -> float | None:
+    """`View.scale` of images at `images_mpp`, None where nobody says.
+
+    Raises:
+        SettingError: the model is made for a resolution, but that of the images isn't known.
+    """
+    if data.mpp is None:
+        return None
+    if images_mpp is None:
+        raise SettingError(
+            f"data.mpp is {data.mpp:g}, but nobody says how large the images' pixels are",
+            remedy="Set data.images_mpp to their µm per pixel, or leave data.mpp out.",
+        )
+    return data.mpp / images_mpp
 
 
 def _part(

@@ -113,7 +113,7 @@ def fitted_card(
         preprocessing=recipe.model.preprocessing,
         dim=embedder.config.dim,
         weights_sha256="",
-        mpp=recipe.data.mpp or fitted_to.mpp,
+        mpp=recipe.data.mpp,
         licence=inherited_licence(recipe.model),
         training_data=f"{fitted_to.name}: {len(fitted_to)} images, "
         f"{len(fitted_to.classes)} classes{grouped}",

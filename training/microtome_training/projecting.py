@@ -30,7 +30,7 @@ from microtome.models.projection import KIND, Projection
 from microtome.models.registry import load_encoder
 from microtome.models.torch_encoder import TorchEncoder
 from microtome.slides.slide import Pixels
-from microtome_training.augmentation import View
+from microtome_training.augmentation import View, scale_of
 from microtome_training.features import VIEW_SEED
 from microtome_training.feeding import Corruption, ImageReader, ahead
 from microtome_training.reading import recipe_facts
@@ -148,9 +148,8 @@ class Seen:
 
     def _batches(self, reader: ImageReader, number: int) -> Iterator[Pixels]:
         size, threads = self._recipe.fit.batch_size, self._recipe.data.threads
-        mpp, wanted = reader.labelled.mpp, self._recipe.data.mpp
         input_px = self._encoder.card.preprocessing.input_px
-        scale = wanted / mpp if wanted and mpp else 1.0
+        scale = scale_of(self._recipe.data, reader.labelled.mpp)
         view = View(self._recipe.augmentation, input_px, scale)
 
         def make(image: int) -> Pixels:
@@ -187,7 +186,7 @@ def _card(
         name=recipe.name,
         architecture={"kind": KIND, "of": encoder.architecture, **lengths},
         dim=config.dim,
-        mpp=recipe.data.mpp or fitted_to.mpp or encoder.mpp,
+        mpp=recipe.data.mpp or encoder.mpp,
         training_data=f"{fitted_to.name}: {len(fitted_to)} images, {classes} classes; "
         f"before that, {encoder.name}: {encoder.training_data}",
         metrics={name: value for name, value in metrics.items() if name != "queries"},

@@ -125,7 +125,9 @@ class DataRecipe:
         train_split: name of the published split to fit to; None takes what isn't validation.
         validation_split: name of a published split to validate on; None makes one.
         validation_fraction: of the groups (slides, patients), where no split is named.
-        mpp: µm per pixel that the model is made for; None where the images have none.
+        mpp: µm per pixel that the model is made for, with `augmentation.crop: mpp`; None takes
+            whole images, at whatever resolution.
+        images_mpp: µm per pixel that the images have, where the set doesn't say.
         max_corrupt: share of images that may be unreadable before training stops.
         feeding: `sampler` or `ray-data`, see `feeding`.
         threads: that decode ahead, per worker.
@@ -136,14 +138,17 @@ class DataRecipe:
     validation_split: str | None = None
     validation_fraction: float = 0.15
     mpp: float | None = None
+    images_mpp: float | None = None
     max_corrupt: float = 0.01
     feeding: Feeding = "sampler"
     threads: int = 4
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)
-        if self.mpp is not None:
-            check_positive("mpp", self.mpp, most=100.0)
+        for name in ("mpp", "images_mpp"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(name, value, most=100.0)
         check_fraction("max_corrupt", self.max_corrupt)
         check_choice("feeding", self.feeding, get_args(Feeding))
         check_whole("threads", self.threads, least=1, most=256)
@@ -155,8 +160,8 @@ class AugmentationRecipe:
 
     Attributes:
         crop: `resized`, a random part of random shape as for photographs; `mpp`, a random square
-            at the model's resolution, zoomed by no more than `zoom`; `reference`, the whole image
-            an eighth too large and a random part of it; `none`, the whole image.
+            at the model's resolution, zoomed by no more than `zoom` (without `data.mpp`, of the
+            whole image); `reference`, the whole image an eighth too large and a random part of it; `none`, the whole image.
         crop_area: least share of the image that `resized` keeps.
         zoom: largest factor by which `mpp` zooms in or out, 1.25 is a quarter.
         flips: mirror, and turn by quarters; tissue has no upright.
@@ -217,6 +222,8 @@ class Recipe:
             )
         if self.objective.kind == "triplet" and self.fit.per_class is None:
             raise SettingError("fit.per_class must be set for triplets, e.g. to 4")
+        if self.data.mpp is not None and self.augmentation.crop != "mpp":
+            raise SettingError("data.mpp must be left out where augmentation.crop isn't mpp")
         if self.fit.cache_features and not self.model.frozen:
             raise SettingError("fit.cache_features must be false where model.frozen is false")
         if self.data.feeding == "ray-data" and (self.fit.per_class or self.fit.cache_features):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from microtome.engine.cluster import cluster, nodes
 from microtome.engine.stages import Workers
 from microtome.errors import ClusterFailed, MicrotomeError, SettingError, TrainingError
 from microtome.models.card import ModelCard
+from microtome_training.augmentation import scale_of
 from microtome_training.model import (
     fitted_card,
     fitted_embedder,
@@ -35,7 +36,7 @@ from microtome_training.model import (
 from microtome_training.progress import RunDisplay, RunLog
 from microtome_training.ray_feed import DATASET, training_dataset
 from microtome_training.reading import recipe_facts
-from microtome_training.recipe import Recipe
+from microtome_training.recipe import DataRecipe, Recipe
 from microtome_training.state import load_state
 from microtome_training.storage import RUN_FOLDER, Storage
 from microtome_training.worker import SCORE, Job, fit_worker
@@ -176,7 +177,7 @@ def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
         raise SettingError(
             "the recipe names no images", remedy="Pass --data KIND:PATH, e.g. folder:PATH."
         )
-    labelled = load_labelled(data.dataset)
+    labelled = with_mpp(load_labelled(data.dataset), data)
     training = labelled.split(data.train_split) if data.train_split else labelled
     validation: LabelledSet | None = None
     if data.validation_split:
@@ -186,6 +187,22 @@ def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
     elif data.validation_fraction:
         training, validation = split_by_group(training, data.validation_fraction, recipe.fit.seed)
     return training, validation
+
+
+def with_mpp(labelled: LabelledSet, data: DataRecipe) -> LabelledSet:
+    """The set with the resolution that the recipe states.
+
+    Raises:
+        SettingError: the set says another; or nobody does, and `data.mpp` needs it.
+    """
+    if data.images_mpp is not None and labelled.mpp not in {None, data.images_mpp}:
+        raise SettingError(
+            f"data.images_mpp is {data.images_mpp:g}, but {labelled.name} has {labelled.mpp:g}",
+            remedy="Leave data.images_mpp out.",
+        )
+    known = replace(labelled, mpp=data.images_mpp or labelled.mpp)
+    scale_of(data, known.mpp)
+    return known
 
 
 def checked_classes(training: LabelledSet, recipe: Recipe) -> LabelledSet:

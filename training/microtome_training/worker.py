@@ -25,7 +25,7 @@ from ray.train import Checkpoint
 from microtome.datasets.labelled import LabelledSet
 from microtome.errors import MicrotomeError, TrainingDiverged
 from microtome.models.checkpoint import weights_sha256
-from microtome_training.augmentation import View
+from microtome_training.augmentation import View, scale_of
 from microtome_training.features import (
     CachedFeed,
     CachePlan,
@@ -72,8 +72,8 @@ class Job:
     @property
     def view(self) -> View:
         """How images become inputs."""
-        recipe, mpp = self.recipe, self.training.mpp
-        scale = recipe.data.mpp / mpp if recipe.data.mpp and mpp else 1.0
+        recipe = self.recipe
+        scale = scale_of(recipe.data, self.training.mpp)
         return View(recipe.augmentation, recipe.model.input_px, scale)
 
     @property
