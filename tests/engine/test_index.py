@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.backfill_plan import add_vector_column
 from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.reading import list_slides
+from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.writer import open_writer
 from microtome.config import GridSettings, IndexSettings, MppSettings
 from microtome.engine.index import run_index
 from microtome.engine.run import IndexSummary
 from microtome.errors import AtlasMismatch, AtlasWriteFailed, ModelMismatch, SourceNotFound
+from microtome.models.encoder import EncoderOptions
+from microtome.models.registry import load_card
 from microtome_jobs.made.slides import MadeArchive, MadeSpec, make_slides
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -253,6 +257,21 @@ def test_a_wrong_setting_fails_before_any_work(
         run_index(replace(settings_for(archive, copy_of), **change))
 
     assert Atlas.open(str(copy_of)).runs.count_rows() == runs
+
+
+def test_a_model_whose_adding_is_being_rolled_back_is_refused(
+    archive: MadeArchive, copy_of: Path
+) -> None:
+    settings = replace(settings_for(archive, copy_of), model="timm:resnet18@random:0")
+    card = load_card(settings.model, EncoderOptions())
+    with open_writer(str(copy_of), "embed") as writer:
+        run_id = start_run(writer, "embed", {}, card)
+        add_vector_column(writer, card)
+        finish_run(writer, run_id, "finished", RunTotals())
+        start_run(writer, "rollback", {"run": run_id})  # and was killed
+
+    with pytest.raises(ModelMismatch, match="tissue"):
+        run_index(settings)
 
 
 def test_a_full_disk_ends_the_job_with_its_reason(archive: MadeArchive, tiny_disk: Path) -> None:

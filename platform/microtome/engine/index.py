@@ -15,6 +15,7 @@ from microtome.atlas.ledger import Ledger
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import start_run
 from microtome.atlas.storage import location
+from microtome.atlas.tables import open_table
 from microtome.atlas.writer import Writer, open_writer
 from microtome.config import IndexSettings
 from microtome.engine.cluster import cluster, nodes
@@ -47,10 +48,11 @@ def run_index(settings: IndexSettings) -> IndexSummary:
     )
     card = load_card(model.name, model.options)
     with open_writer(settings.atlas, "index") as writer:
+        if open_table(settings.atlas, "tiles") is not None:
+            recover(writer, Atlas.open(settings.atlas))  # may change which models there are
         atlas = Atlas.open_or_create(
             writer, settings.grid, card, selection.columns, settings.min_tissue
         )
-        recover(writer, atlas)
         ledger = Ledger(atlas, card.model_id)
         refused = _forgotten(atlas, selection.refs)
         refs = [ref for ref in selection.refs if ref.slide_id not in refused]
