@@ -52,8 +52,8 @@ class CodePlan:
         1,024 lists at a million rows, and as rows^¾: a query compares with the centroids and with
         the codes of `probes` lists, and this keeps the two in balance up to a billion. Two bits,
         since each candidate costs a random read of the table: at recall 0.95 they need 30 where
-        one bit needs 100. 16 + 1.5 √lists probes held that recall from 100 thousand to 3 million rows of
-        vectors whose ten nearest lie in many lists (`tests/benchmarks/RESULTS.md`).
+        one bit needs 100. 16 + 1.5 √lists probes held that recall from 100 thousand to 3 million
+        rows of vectors whose ten nearest lie in many lists (`tests/benchmarks/RESULTS.md`).
         """
         lists = max(1, round(1024 * (rows / 1e6) ** 0.75))
         return cls(lists, probes=min(lists, math.ceil(16 + 1.5 * math.sqrt(lists))))
