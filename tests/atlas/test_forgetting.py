@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import lance
 import numpy as np
 import pytest
 
+from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.forgetting import Subject, find, finish, forget, pending, purge, scrub
 from microtome.atlas.forgotten import FOLDER, Forgotten, is_forgotten
 from microtome.atlas.objects import objects
+from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunTotals, finish_run, start_run
-from microtome.errors import AtlasError, AtlasVersionNotFound, SettingError, SlideUnknown
+from microtome.errors import AtlasError, AtlasVersionNotFound, LeaseLost, SettingError, SlideUnknown
 from support.killed_change import change, killed
 from support.made_atlas import CARD, MadeAtlas, content_id, open_or_create, state_of, vectors_of
 from support.object_store import ObjectStore
@@ -273,6 +276,27 @@ def test_a_slide_whose_name_is_quoted_by_sql_leaves_no_byte(tmp_path: Path):
     purge(made.writer)
     found = needles(name) | {"as SQL has it": name.replace("'", "''").encode()}
     assert traces(made.uri, found) == {what: [] for what in found}
+
+
+def test_a_purge_that_was_paused_takes_nothing_from_who_took_over(
+    made: MadeAtlas, monkeypatch: pytest.MonkeyPatch
+):
+    """It wakes up after its last look at the lease, when the next job's workers have written."""
+    forget(made.writer, Subject(SLIDE))
+    arriving: list[SlideOutcome] = []
+    drop = forgetting._drop_older_versions
+
+    def woken(dataset: lance.LanceDataset) -> None:
+        arriving.append(made.done("new"))
+        drop(dataset)
+        raise LeaseLost("another job took over", remedy="Wait for it.")
+
+    monkeypatch.setattr(forgetting, "_drop_older_versions", woken)
+    with pytest.raises(LeaseLost):
+        purge(made.writer)
+    made.run_id = start_run(made.writer, "index", {}, CARD)
+    made.committer.commit(arriving)
+    assert made.state()["new"] == (content_id("new"), 5, "done", 5)
 
 
 def test_work_goes_on_after_a_purge(made: MadeAtlas):

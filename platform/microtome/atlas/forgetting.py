@@ -30,6 +30,7 @@ import pyarrow as pa
 
 from microtome.atlas.forgotten import Forgotten, Record, write_record
 from microtome.atlas.objects import objects
+from microtome.atlas.orphans import remove_leftovers
 from microtome.atlas.rewriting import deletion, without_deleted
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.schema import TABLES
@@ -198,6 +199,7 @@ def purge(writer: Writer) -> tuple[Record, ...]:
             objects(writer.uri, folder, "what is derived from tiles").clear()
         for table in TABLES:
             _purge_table(writer, table)
+        remove_leftovers(writer)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         for record in records:
             write_record(writer.uri, replace(record, purged_at=now))
@@ -220,10 +222,9 @@ def _drop_index(name: str, dataset: lance.LanceDataset) -> None:
 
 
 def _drop_older_versions(dataset: lance.LanceDataset) -> None:
-    # Unverified files are those of fragments that never were committed; who holds the lease knows
-    # that no job is alive that may still commit them.
+    # What was never committed is left to `orphans`: it may be a successor's, about to commit it.
     dataset.cleanup_old_versions(
-        timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
+        timedelta(0), delete_unverified=False, error_if_tagged_old_versions=False
     )
 
 
