@@ -46,3 +46,10 @@ def test_a_run_that_was_killed_is_seen_as_such(made: MadeAtlas):
 def test_run_ids_sort_by_time(made: MadeAtlas):
     ids = [made.run_id, *(start_run(made.writer, "index", {}, CARD) for _ in range(3))]
     assert ids == sorted(set(ids))
+
+
+def test_run_ids_follow_each_other_where_a_clock_was_ahead(made: MadeAtlas):
+    ahead = f"{int(made.run_id[:4]) + 4}{made.run_id[4:21]}-ffff"
+    made.writer.update("runs", {"run_id": f"'{ahead}'"}, "true")
+    ids = [ahead, *(start_run(made.writer, "index", {}, CARD) for _ in range(3))]
+    assert ids == sorted(set(ids))

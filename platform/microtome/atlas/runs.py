@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import lance
@@ -15,11 +15,13 @@ import pyarrow as pa
 from microtome import __version__
 from microtome.atlas.schema import RUNS
 from microtome.atlas.sql import quoted
+from microtome.atlas.tables import newest_table
 from microtome.atlas.versions import finish_tags, tag_run
 from microtome.atlas.writer import Writer
 from microtome.models.card import ModelCard
 
 RunStatus = Literal["finished", "interrupted", "failed"]
+ID_TIME = "%Y%m%dT%H%M%S%f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,13 @@ def start_run(
         card: the model it uses, if any.
 
     Returns:
-        The run's id; ids sort by time.
+        The run's id; ids sort by time, and in the order of the runs also where clocks disagree.
 
     Raises:
         AtlasWriteFailed: the store refuses the write.
     """
     started = datetime.now(UTC)
-    run_id = f"{started:%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
+    run_id = _next_id(writer.uri, started)
     row = {
         "run_id": run_id,
         "command": command,
@@ -81,6 +83,16 @@ def start_run(
     writer.transact("runs", _close_killed_runs)
     writer.append("runs", pa.Table.from_pylist([row], schema=RUNS))
     return run_id
+
+
+def _next_id(uri: str, now: datetime) -> str:
+    """An id after those of all runs so far, whose hosts' clocks may have been ahead."""
+    known = newest_table(uri, "runs").to_table(columns=["run_id"])["run_id"].to_pylist()
+    last = max(known, default="")
+    if f"{now:{ID_TIME}}" <= last:
+        at = datetime.strptime(last.partition("-")[0], ID_TIME).replace(tzinfo=UTC)
+        now = at + timedelta(microseconds=1)
+    return f"{now:{ID_TIME}}-{secrets.token_hex(2)}"
 
 
 def _close_killed_runs(runs: lance.LanceDataset) -> None:
