@@ -109,7 +109,9 @@ def forget(
 
 @app.command(epilog=ROLLBACK_EPILOG)
 def rollback(
-    run: Annotated[str, typer.Argument(help="Id of the run to undo.", metavar="RUN")],
+    run: Annotated[
+        str, typer.Argument(help="Id of the run to undo, or its beginning.", metavar="RUN")
+    ],
     atlas: AtlasOption,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -130,13 +132,14 @@ def rollback(
         plan = plan_rollback(atlas, run)
         if plan.later:
             _confirm(
-                f"undo {run} and with it {len(plan.later)} later runs: {', '.join(plan.later)}",
+                f"undo {plan.run_id} and with it {len(plan.later)} later runs: "
+                f"{', '.join(plan.later)}",
                 yes=yes,
                 as_json=as_json,
             )
         with open_writer(atlas, "rollback") as writer:
             recover(writer, opened)
-            plan = roll_back(writer, run)
+            plan = roll_back(writer, plan.run_id)
         _report_rollback(plan, opened.slides.count_rows(), opened.tiles.count_rows(), as_json)
 
 

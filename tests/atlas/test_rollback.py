@@ -61,6 +61,11 @@ def test_the_atlas_is_what_it_was_before_the_run(made: MadeAtlas):
         made.atlas.dataset(table).validate()
 
 
+def test_a_run_is_named_by_the_beginning_of_its_id(made: MadeAtlas):
+    assert roll_back(made.writer, made.run_id[:-4]).run_id == made.run_id
+    assert made.state() == FIRST
+
+
 def test_work_goes_on_after_it(made: MadeAtlas):
     roll_back(made.writer, made.run_id)
     new_run(made)
@@ -175,7 +180,8 @@ def test_a_killed_run_can_be_undone(made: MadeAtlas):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda made: made.run_id[:-4], "knows no run"),
+        (lambda made: made.run_id[:7], "knows no run"),
+        (lambda made: made.run_id[:8], "begins the ids of 2 runs"),
         (lambda made: roll_back(made.writer, made.run_id).run_id, "rolled back already"),
         (
             lambda made: (
@@ -192,7 +198,7 @@ def test_a_killed_run_can_be_undone(made: MadeAtlas):
             "no longer keeps what it was before",
         ),
     ],
-    ids=["unknown", "twice", "forgetting", "pruned"],
+    ids=["unknown", "of-two", "twice", "forgetting", "pruned"],
 )
 def test_what_cant_be_undone_is_said(made: MadeAtlas, spoil, message: str):
     with pytest.raises(AtlasVersionNotFound, match=message):

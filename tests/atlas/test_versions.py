@@ -77,6 +77,36 @@ def test_a_state_is_named_by_its_version_of_tiles(made: MadeAtlas):
     assert slides_at(made, str(tagged)) == everywhere("ab")
 
 
+def test_tiles_of_a_forgotten_slide_stay_closed_where_clocks_disagree(
+    made: MadeAtlas, monkeypatch: pytest.MonkeyPatch
+):
+    before = {table: made.atlas.dataset(table).version for table in TABLES}
+    drop_tags(made.writer, [state.run_id for state in states(made.uri)])
+    forget(made.writer, Subject("a"))
+    times = versions._times
+
+    def ahead(uri: str, table: str) -> dict[int, datetime]:
+        """Until the slide was forgotten, the clock was an hour ahead."""
+        hour = timedelta(hours=1)
+        found = times(uri, table)
+        return {n: at + hour * (n <= before[table]) for n, at in found.items()}
+
+    monkeypatch.setattr(versions, "_times", ahead)
+    with pytest.raises(AtlasVersionNotFound, match="holds what was forgotten"):
+        made.atlas.at(str(before["tiles"]))
+
+
+@pytest.mark.parametrize("length", [1, 4, 7])
+def test_a_few_digits_are_a_version_and_no_beginning_of_an_id(made: MadeAtlas, length: int):
+    drop_tags(made.writer, [state.run_id for state in states(made.uri)[:-1]])
+    digits = states(made.uri)[0].run_id[:length]
+    if int(digits) <= made.atlas.tiles.version:
+        assert made.atlas.at(digits).tiles.version == int(digits)
+    else:
+        with pytest.raises(AtlasVersionNotFound, match="has no state"):
+            made.atlas.at(digits)
+
+
 def test_a_version_between_two_runs_comes_with_the_tables_around_it(made: MadeAtlas):
     made.run_id = start_run(made.writer, "index", {}, CARD)
     made.committer.commit([made.done("d")])

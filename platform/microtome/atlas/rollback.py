@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from microtome.atlas.forgetting import names_in, scrub
 from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.rewriting import fragments_with, rewritten, written
+from microtome.atlas.run_names import run_meant
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.sql import one_of, quoted
 from microtome.atlas.tables import newest_table
@@ -66,18 +67,18 @@ class Plan:
 def plan_rollback(uri: str, run_id: str) -> Plan:
     """What undoing a run means.
 
+    Args:
+        uri: of the atlas.
+        run_id: the run's id, or so much of its beginning as only it has, 8 characters or more.
+
     Raises:
         AtlasVersionNotFound: there is no such run, it can't be undone, or the state before it is
             no longer kept.
         AtlasError: a table can't be read.
     """
     runs = newest_table(uri, "runs").to_table(columns=["run_id", "command", "status"]).to_pylist()
-    asked = next((run for run in runs if run["run_id"] == run_id), None)
-    if asked is None:
-        raise AtlasVersionNotFound(
-            f"the atlas {uri} knows no run {run_id}",
-            remedy=f"`microtome info --atlas {uri}` lists its runs.",
-        )
+    asked = _asked(uri, run_id, runs)
+    run_id = asked["run_id"]
     if asked["command"] == LASTING:
         raise AtlasVersionNotFound(
             f"the run {run_id} of the atlas {uri} forgot a slide, which can't be undone",
@@ -99,7 +100,7 @@ def roll_back(writer: Writer, run_id: str) -> Plan:
         AtlasWriteFailed: the store refuses; the next writer goes on from there.
     """
     plan = plan_rollback(writer.uri, run_id)
-    own_id = start_run(writer, COMMAND, {"run": run_id})
+    own_id = start_run(writer, COMMAND, {"run": plan.run_id})
     _carry_out(writer, plan, own_id)
     return plan
 
@@ -117,6 +118,17 @@ def finish(writer: Writer) -> None:
         earlier = runs.filter(pc.less(runs["run_id"], run["run_id"])).to_pylist()
         plan = _plan(writer.uri, json.loads(run["settings"])["run"], earlier)
         _carry_out(writer, plan, run["run_id"])
+
+
+def _asked(uri: str, name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    by_id = {str(run["run_id"]): run for run in runs}
+    meant = run_meant(uri, name, by_id)
+    if meant is None:
+        raise AtlasVersionNotFound(
+            f"the atlas {uri} knows no run {name}",
+            remedy=f"`microtome info --atlas {uri}` lists its runs.",
+        )
+    return by_id[meant]
 
 
 def _plan(uri: str, run_id: str, runs: list[dict[str, Any]]) -> Plan:

@@ -19,15 +19,16 @@ from functools import partial
 from typing import Any
 
 import lance
+import pyarrow as pa
 
 from microtome.atlas.forgotten import Forgotten
+from microtome.atlas.run_names import run_meant, shortened
 from microtome.atlas.schema import TABLES
 from microtome.atlas.tables import newest_table, open_table
 from microtome.atlas.writer import Writer
 from microtome.errors import AtlasVersionNotFound
 
 KEPT = 20
-SHOWN = 5  # states that an error names
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +150,10 @@ def resolve(uri: str, when: str) -> dict[str, int]:
         uri: of the atlas.
         when: one of
 
-            - a run's id, or as much of its beginning as only it has: the state after that run;
-            - a number: that version of `tiles`, with the tables around it as `around` says;
+            - a number that is a version of `tiles`: that, with the tables around it as `around`
+              says;
+            - a run's id, or so much of its beginning as only it has, 8 characters or more: the
+              state after that run;
             - a time, ISO 8601, UTC unless it says otherwise, a date standing for its end: the
               state after the last run that had ended by then. What a run commits before it ends
               isn't found by time.
@@ -158,13 +161,14 @@ def resolve(uri: str, when: str) -> dict[str, int]:
     Raises:
         AtlasVersionNotFound: there is no such state, or it holds what was forgotten since.
     """
-    found = _tagged(uri, when) or _numbered(uri, when) or _timed(uri, when)
+    found = _numbered(uri, when) or _tagged(uri, when) or _timed(uri, when)
     if found is None:
         raise AtlasVersionNotFound(
             f"the atlas {uri} has no state {when!r}",
             remedy=f"{_what_there_is(uri)} `microtome versions` lists them.",
         )
-    if forgotten_in(uri, found, Forgotten.of(uri)):
+    forgotten = Forgotten.of(uri)
+    if forgotten_in(uri, found, forgotten) or _tiles_hold(uri, found, forgotten):
         raise AtlasVersionNotFound(
             f"the state {when!r} of the atlas {uri} holds what was forgotten since",
             remedy="Name a later one, or none.",
@@ -229,6 +233,19 @@ def forgotten_in(
     return forgotten.among([*slides.to_pylist(), *work.to_pylist()])
 
 
+def _tiles_hold(uri: str, versions: Mapping[str, int], forgotten: Forgotten) -> bool:
+    """Whether tiles are of a forgotten slide; of `around`, other tables may not tell."""
+    if not forgotten:
+        return False
+    names = ["slide_id", "case_id"]
+    batches = version_of(uri, versions, "tiles").scanner(columns=names).to_batches()
+    return any(
+        forgotten.names(row["slide_id"], case_id=row["case_id"])
+        for batch in batches
+        for row in pa.table(batch).group_by(names).aggregate([]).to_pylist()
+    )
+
+
 def _tag(run_id: str, dataset: lance.LanceDataset) -> None:
     known = dataset.tags.list().get(run_id)
     if known is None:
@@ -247,17 +264,14 @@ def _tags(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def _tagged(uri: str, when: str) -> dict[str, int] | None:
-    fitting = [state for state in states(uri) if when and state.run_id.startswith(when)]
-    exact = [state for state in fitting if state.run_id == when]
-    if len(fitting) > 1 and not exact:
+    kept = {state.run_id: state for state in states(uri)}
+    try:
+        meant = run_meant(uri, when, kept)
+    except AtlasVersionNotFound:
         if _is_time(when):  # 20261122 begins the ids of a whole day's runs
             return None
-        raise AtlasVersionNotFound(
-            f"{when!r} begins the ids of {len(fitting)} runs of the atlas {uri}: "
-            f"{_some(state.run_id for state in fitting)}",
-            remedy="Write more of the id.",
-        )
-    return dict((exact or fitting)[0].versions) if fitting else None
+        raise
+    return dict(kept[meant].versions) if meant else None
 
 
 def _numbered(uri: str, when: str) -> dict[str, int] | None:
@@ -290,13 +304,7 @@ def _what_there_is(uri: str) -> str:
     kept = states(uri)
     if not kept:
         return "It keeps none but the newest."
-    return f"It keeps those after the runs {_some(state.run_id for state in reversed(kept))}."
-
-
-def _some(names: Iterable[str]) -> str:
-    named = list(names)
-    more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return ", ".join(named[:SHOWN]) + more
+    return f"It keeps those after the runs {shortened([state.run_id for state in reversed(kept)])}."
 
 
 def _times(uri: str, table: str) -> dict[int, datetime]:
