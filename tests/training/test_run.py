@@ -24,9 +24,9 @@ from microtome_training.run import (
     FitSummary,
     RunSettings,
     check_batch,
-    checked_classes,
     run_training,
 )
+from microtome_training.sets import checked_classes
 from support.glass import write_glass_with_tissue
 from support.made_atlas import MadeAtlas
 from support.made_patches import TINY, TINY_CGD, write_patches

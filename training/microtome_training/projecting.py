@@ -40,9 +40,8 @@ from microtome_training.run import (
     UNJUDGED,
     FitSummary,
     RunSettings,
-    checked_classes,
-    read_sets,
 )
+from microtome_training.sets import checked_classes, read_sets
 from microtome_training.storage import Storage
 from microtome_training.validation import retrieval
 

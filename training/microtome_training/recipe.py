@@ -122,9 +122,11 @@ class DataRecipe:
     Attributes:
         dataset: what `microtome.datasets.load_dataset` takes, e.g. `folder:PATH`; may be empty in
             a recipe that is completed by `--data`.
-        train_split: name of the published split to fit to; None takes what isn't validation.
-        validation_split: name of a published split to validate on; None makes one.
-        validation_fraction: of the groups (slides, patients), where no split is named.
+        train_split: name of the published split to fit to; None takes a set without splits whole,
+            and of others `train`, judged by `val`, `valid` or `validation` if there is one.
+        validation_split: name of the published split to judge by, beside `train_split`.
+        validation_fraction: of the groups (slides, patients) to hold out where no split judges; 0
+            holds out none.
         mpp: µm per pixel that the model is made for, with `augmentation.crop: mpp`; None takes
             whole images, at whatever resolution.
         images_mpp: µm per pixel that the images have, where the set doesn't say.
@@ -161,7 +163,8 @@ class AugmentationRecipe:
     Attributes:
         crop: `resized`, a random part of random shape as for photographs; `mpp`, a random square
             at the model's resolution, zoomed by no more than `zoom` (without `data.mpp`, of the
-            whole image); `reference`, the whole image an eighth too large and a random part of it; `none`, the whole image.
+            whole image); `reference`, the whole image an eighth too large and a random part of it;
+            `none`, the whole image.
         crop_area: least share of the image that `resized` keeps.
         zoom: largest factor by which `mpp` zooms in or out, 1.25 is a quarter.
         flips: mirror, and turn by quarters; tissue has no upright.

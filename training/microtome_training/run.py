@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,12 @@ import yaml
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from microtome.atlas.labelled import load_labelled
 from microtome.config import check_whole
-from microtome.datasets.labelled import LabelledSet, split_by_group
+from microtome.datasets.labelled import LabelledSet
 from microtome.engine.cluster import cluster, nodes
 from microtome.engine.stages import Workers
 from microtome.errors import ClusterFailed, MicrotomeError, SettingError, TrainingError
 from microtome.models.card import ModelCard
-from microtome_training.augmentation import scale_of
 from microtome_training.model import (
     fitted_card,
     fitted_embedder,
@@ -36,7 +34,8 @@ from microtome_training.model import (
 from microtome_training.progress import RunDisplay, RunLog
 from microtome_training.ray_feed import DATASET, training_dataset
 from microtome_training.reading import recipe_facts
-from microtome_training.recipe import DataRecipe, Recipe
+from microtome_training.recipe import Recipe
+from microtome_training.sets import checked_classes, read_sets
 from microtome_training.state import load_state
 from microtome_training.storage import RUN_FOLDER, Storage
 from microtome_training.worker import SCORE, Job, fit_worker
@@ -163,67 +162,6 @@ def fit_sets(
     if validation is not None and "R@1" not in metrics:
         notes += (UNJUDGED,)
     return FitSummary(settings.out, card, metrics, notes)
-
-
-def read_sets(recipe: Recipe) -> tuple[LabelledSet, LabelledSet | None]:
-    """The images to fit to, and those to judge by; no slide or patient in both.
-
-    Raises:
-        SettingError: no such set or split, or the loss can't use a class.
-        DatasetError: the set can't be read or parted.
-    """
-    data = recipe.data
-    if not data.dataset:
-        raise SettingError(
-            "the recipe names no images", remedy="Pass --data KIND:PATH, e.g. folder:PATH."
-        )
-    labelled = with_mpp(load_labelled(data.dataset), data)
-    training = labelled.split(data.train_split) if data.train_split else labelled
-    validation: LabelledSet | None = None
-    if data.validation_split:
-        validation = labelled.split(data.validation_split)
-        if not data.train_split:
-            raise SettingError("data.train_split must be named beside data.validation_split")
-    elif data.validation_fraction:
-        training, validation = split_by_group(training, data.validation_fraction, recipe.fit.seed)
-    return training, validation
-
-
-def with_mpp(labelled: LabelledSet, data: DataRecipe) -> LabelledSet:
-    """The set with the resolution that the recipe states.
-
-    Raises:
-        SettingError: the set says another; or nobody does, and `data.mpp` needs it.
-    """
-    if data.images_mpp is not None and labelled.mpp not in {None, data.images_mpp}:
-        raise SettingError(
-            f"data.images_mpp is {data.images_mpp:g}, but {labelled.name} has {labelled.mpp:g}",
-            remedy="Leave data.images_mpp out.",
-        )
-    known = replace(labelled, mpp=data.images_mpp or labelled.mpp)
-    scale_of(data, known.mpp)
-    return known
-
-
-def checked_classes(training: LabelledSet, recipe: Recipe) -> LabelledSet:
-    """The set, with a note on classes of one image; refused where the loss needs two.
-
-    Raises:
-        SettingError: fewer than two classes; or triplets, and a class has a single image.
-    """
-    counts = [int((training.labels == label).sum()) for label in range(len(training.classes))]
-    if sum(count > 0 for count in counts) < 2:
-        raise SettingError(f"{training.name} has fewer than two classes to tell apart")
-    single = [name for name, n in zip(training.classes, counts, strict=True) if n == 1]
-    if not single:
-        return training
-    named = ", ".join(single[:5]) + (" …" if len(single) > 5 else "")
-    if recipe.objective.kind == "triplet":
-        raise SettingError(
-            f"{named}: one image to fit to, but triplets need two of each class",
-            remedy="Bring more images, leave the class out, or take an arcface recipe.",
-        )
-    return training.noted(f"{named}: one image to fit to, seen again and again in varied form")
 
 
 def check_room(workers: Workers) -> None:
