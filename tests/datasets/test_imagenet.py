@@ -9,7 +9,7 @@ import pytest
 
 from microtome.datasets.labelled import LabelledSet, load_dataset, read_image
 from microtome.errors import DatasetInvalid
-from support.labelled_sets import SYNSETS, picture, write_imagenet, write_kit
+from support.labelled_sets import SYNSETS, made_meta, picture, write_imagenet, write_kit
 
 TRAIN, VAL, KIT = (
     "ILSVRC2012_img_train.tar",
@@ -90,6 +90,26 @@ def test_a_damaged_kit_is_refused(folder: Path, content: bytes) -> None:
     (folder / KIT).write_bytes(content)
 
     with pytest.raises(DatasetInvalid, match="devkit"):
+        _load(folder)
+
+
+def test_a_kit_whose_packing_is_damaged_is_refused(folder: Path) -> None:
+    content = bytearray((folder / KIT).read_bytes())
+    content[-8] ^= 1  # of the checksum, which stands at the end
+    (folder / KIT).write_bytes(content)
+
+    with pytest.raises(DatasetInvalid, match=r"devkit.*CRC"):
+        _load(folder)
+
+
+V73 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(300)
+
+
+@pytest.mark.parametrize("meta", [b"", b"MATLAB 5.0", V73, made_meta()[:150]])
+def test_a_kit_with_damaged_classes_is_refused(folder: Path, meta: bytes) -> None:
+    write_kit(folder / KIT, [3, 1, 1, 2], meta)
+
+    with pytest.raises(DatasetInvalid, match=r"devkit.*meta\.mat"):
         _load(folder)
 
 

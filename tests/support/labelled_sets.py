@@ -71,15 +71,20 @@ def write_imagenet(folder: Path, *, train: int = 2, val: Iterable[int] = (3, 1, 
     return folder
 
 
-def write_kit(path: Path, truth: Iterable[int]) -> None:
-    """The development kit: class numbers of the validation images, and the classes' names."""
+def made_meta() -> bytes:
+    """The `meta.mat` of a development kit: the classes' names."""
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
     nodes = [(number, name, "bird", 0) for number, name in enumerate(SYNSETS, start=1)]
     nodes.append((4, "n00000000", "animal", 3))
     meta = io.BytesIO()
     savemat(meta, {"synsets": np.array(nodes, dtype=kinds)[:, None]})
+    return meta.getvalue()
+
+
+def write_kit(path: Path, truth: Iterable[int], meta: bytes | None = None) -> None:
+    """The development kit: class numbers of the validation images, and the classes' names."""
     files = {
-        "meta.mat": meta.getvalue(),
+        "meta.mat": made_meta() if meta is None else meta,
         "ILSVRC2012_validation_ground_truth.txt": "".join(f"{one}\n" for one in truth).encode(),
     }
     with tarfile.open(path, "w:gz") as archive:

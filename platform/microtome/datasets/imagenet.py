@@ -6,9 +6,11 @@ classes stand in the development kit, as numbers that its `meta.mat` translates 
 
 from __future__ import annotations
 
+import gzip
 import io
 import posixpath
 import tarfile
+import zlib
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ VAL: Final = "ILSVRC2012_img_val.tar"
 KIT: Final = "ILSVRC2012_devkit_t12.tar.gz"
 IMAGES: Final = {"train": 1_281_167, "val": 50_000}
 _REMEDY = f"Get {TRAIN}, {VAL} and {KIT} from {HOME} and leave them packed"
+_BROKEN = (tarfile.TarError, zlib.error, EOFError, OSError, LookupError, TypeError, ValueError)
 
 
 class Kit(NamedTuple):
@@ -140,11 +143,12 @@ def _read_kit(uri: str, shown: str) -> Kit:
         filesystem, path = filesystem_of(uri)
         data = filesystem.cat_file(path)
     try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as kit:
+        unpacked = gzip.decompress(data)  # as a whole: only its end tells whether it is damaged
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as kit:
             truth = _member(kit, "ILSVRC2012_validation_ground_truth.txt").split()
             ids = _wordnet_ids(_member(kit, "meta.mat"))
             return Kit(ids, _checked([int(number) for number in truth], len(ids)))
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
+    except _BROKEN as error:
         raise DatasetInvalid(f"{shown} can't be read: {error}", remedy=_REMEDY) from None
 
 
@@ -156,10 +160,17 @@ def _member(kit: tarfile.TarFile, name: str) -> bytes:
 
 
 def _wordnet_ids(meta: bytes) -> tuple[str, ...]:
-    """WordNet ids of the classes that images have, those without children, by their number."""
+    """WordNet ids of the classes that images have, those without children, by their number.
+
+    Raises:
+        ValueError, KeyError, IndexError: it isn't what the development kit holds.
+    """
     from scipy.io import loadmat  # takes a while
 
-    nodes = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    try:
+        nodes = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    except Exception as error:  # noqa: BLE001 - a broken file makes scipy trip over anything
+        raise ValueError(f"meta.mat is damaged, or of another version ({error})") from None
     leaves = nodes[nodes["num_children"].astype(int) == 0]
     by_number = dict(zip(leaves["ILSVRC2012_ID"].astype(int), leaves["WNID"], strict=True))
     return tuple(str(by_number[number]) for number in range(1, len(by_number) + 1))
