@@ -73,20 +73,34 @@ def decode(data: bytes, shown: str) -> Pixels:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return np.asarray(_as_rgb(ImageOps.exif_transpose(image), shown))
+            return rgb_pixels(image, shown)
     except _BROKEN:
         raise ImageUnreadable(
             f"{shown} is no image that can be read, or is cut short", remedy=_REMEDY
         ) from None
 
 
+def rgb_pixels(image: Image.Image, shown: str) -> Pixels:
+    """Pixels of a picture that Pillow opened, turned as its camera says.
+
+    8 bits a sample, 65535 becomes 255, and white where it is transparent.
+
+    Raises:
+        ImageUnreadable: its samples have 32 bits.
+        OSError, SyntaxError, ValueError: or whatever else Pillow raises of a broken file.
+    """
+    return np.asarray(_as_rgb(ImageOps.exif_transpose(image), shown))
+
+
 def _as_rgb(image: Image.Image, shown: str) -> Image.Image:
-    """8 bits a sample: 65535 becomes 255; and white where the picture is transparent."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         grey = np.clip(np.asarray(image).astype(np.float32), 0, 65535)
         return Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
     if image.mode in {"I", "F"}:
-        raise ImageUnreadable(f"{shown} has 32-bit samples, whose white nobody knows")
+        raise ImageUnreadable(
+            f"{shown} has 32-bit samples, whose white nobody knows",
+            remedy="Save it with 8 or 16 bits a sample.",
+        )
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -14,9 +14,10 @@ from typing import Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from microtome.errors import QueryUnreadable
+from microtome.datasets.image import FORMATS, rgb_pixels
+from microtome.errors import ImageUnreadable, QueryUnreadable
 from microtome.search.query import FORMS, ImageQuery
 from microtome.slides.slide import Pixels
 from microtome.slides.storage import explained, filesystem_of
@@ -35,8 +36,6 @@ STEPS_PER_TILE: Final = 4
 atlas in each direction: with whole steps a crop of a slide found its own place in 65–85 % of
 trials, with quarter steps in all (20 crops of 448 px)."""
 
-# Named ones only: Pillow would hand others to outside programs (EPS) or fetch plug-ins.
-_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "JPEG2000", "PPM")
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
@@ -57,7 +56,9 @@ def load_image(query: ImageQuery) -> Pixels:
         with _opened(data) as image:
             check_size(query.text, *image.size)
             _check_single(query.text, image)
-            return np.asarray(_as_rgb(query.text, image))
+            return rgb_pixels(image, query.text)
+    except ImageUnreadable as error:
+        raise QueryUnreadable(error.message, remedy=error.remedy) from None
     except _BOMB:
         raise _too_large(query.text, "far") from None
     except _BROKEN:
@@ -145,7 +146,7 @@ def _opened(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a file cut short is refused just below
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def _too_large(text: str, how: str) -> QueryUnreadable:
@@ -163,19 +164,3 @@ def _check_single(text: str, image: Image.Image) -> None:
             f"{text} holds {count} pictures, not one",
             remedy="If it is a slide, ask with a region of it: slide.svs#x,y,w,h.",
         )
-
-
-def _as_rgb(text: str, image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = np.clip(np.asarray(image).astype(np.float32), 0, 65535)
-        return Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.mode in {"I", "F"}:
-        raise QueryUnreadable(
-            f"{text} has 32-bit samples, whose white nobody knows",
-            remedy="Save it with 8 or 16 bits a sample.",
-        )
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
