@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,22 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     assert back.average_updates == 99
     assert torch.equal(back.tensors["model"]["w"], STATE.tensors["model"]["w"])
     assert back.tensors["optimiser"]["0.step"] == 17
+
+
+# batches as kept and as wanted, 17 updates done of 20 or of 10; where the run goes on
+@pytest.mark.parametrize(
+    ("batching", "updates", "place"),
+    [
+        ({"batch_size": 8}, 20, Place(3, 17)),
+        ({"batch_size": 16}, 20, Place(3, 0)),
+        ({"batch_size": 8}, 10, Place(3, 0)),  # fewer workers stream fewer batches
+    ],
+)
+def test_an_epoch_goes_on_in_its_middle_with_the_same_batches_alone(
+    batching: dict[str, int], updates: int, place: Place, tmp_path: Path
+) -> None:
+    save_state(tmp_path, replace(STATE, batching={"batch_size": 8}))
+    assert load_state(tmp_path).place_for(batching, updates) == place
 
 
 def test_nothing_kept_is_a_pickle(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class RayDataFeed:
         return max(1, self._images // self._batch_size)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Batch]:
-        """See `Feed`; the order can't be repeated, so the epoch starts anew whatever `first_step`.
+        """See `Feed`; the order can't be repeated: as many batches are left out as were seen.
 
         Raises:
             ImagesCorrupt: more images than allowed can't be read.

@@ -24,6 +24,7 @@ from microtome.engine.cluster import cluster, nodes
 from microtome.engine.stages import Workers
 from microtome.errors import ClusterFailed, MicrotomeError, SettingError, TrainingError
 from microtome.models.card import ModelCard
+from microtome_training.job import Job
 from microtome_training.model import (
     fitted_card,
     fitted_embedder,
@@ -38,7 +39,7 @@ from microtome_training.recipe import Recipe
 from microtome_training.sets import checked_classes, read_sets
 from microtome_training.state import load_state
 from microtome_training.storage import RUN_FOLDER, Storage
-from microtome_training.worker import SCORE, Job, fit_worker
+from microtome_training.worker import SCORE, fit_worker
 
 RECIPE_FILE = "recipe.yaml"
 UNJUDGED = (

@@ -50,6 +50,7 @@ class RunState:
         tensors: by file and by name, see the module's docstring.
         scaler: of fp16's gradient scaling; empty without it.
         average_updates: that the running average has seen.
+        batching: what must be equal for the epoch under way to go on where it was.
     """
 
     place: Place
@@ -57,6 +58,16 @@ class RunState:
     tensors: Mapping[str, Mapping[str, Tensor]]
     scaler: Mapping[str, Any] = field(default_factory=dict)
     average_updates: int = 0
+    batching: Mapping[str, Any] = field(default_factory=dict)
+
+    def place_for(self, batching: Mapping[str, Any], updates: int) -> Place:
+        """Where a run with such batches goes on, `updates` an epoch: there, or at its start.
+
+        With other batches the ones that were still to come aren't known.
+        """
+        if self.batching == batching and self.place.update < updates:
+            return self.place
+        return Place(self.place.epoch)
 
 
 def save_state(folder: Path, state: RunState) -> None:
@@ -76,6 +87,7 @@ def save_state(folder: Path, state: RunState) -> None:
             "identity": dict(state.identity),
             "scaler": dict(state.scaler),
             "average_updates": state.average_updates,
+            "batching": dict(state.batching),
             "sha256": sums,
         }
         (folder / STATE_FILE).write_text(json.dumps(facts, indent=2), encoding="utf-8")
@@ -101,9 +113,8 @@ def load_state(folder: Path) -> RunState:
                 )
             tensors[name] = load_file(path)
         place = Place(**facts["place"])
-        return RunState(
-            place, facts["identity"], tensors, facts["scaler"], facts["average_updates"]
-        )
+        average, batching = facts["average_updates"], facts.get("batching", {})
+        return RunState(place, facts["identity"], tensors, facts["scaler"], average, batching)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ResumeImpossible(
             f"the kept checkpoint can't be read ({type(error).__name__})", remedy=START_AGAIN

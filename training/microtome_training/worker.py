@@ -8,11 +8,10 @@ died gives the weights it would have given.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from ray.train import Checkpoint
 from microtome.datasets.labelled import LabelledSet
 from microtome.errors import MicrotomeError, TrainingDiverged
 from microtome.models.checkpoint import weights_sha256
-from microtome_training.augmentation import View, scale_of
 from microtome_training.features import (
     CachedFeed,
     CachePlan,
@@ -35,60 +33,20 @@ from microtome_training.features import (
 )
 from microtome_training.feeding import Batch, Corruption, Feed, ImageReader, SampledFeed
 from microtome_training.fitting import Fitter
-from microtome_training.model import build_embedder, network_config
+from microtome_training.job import Job
+from microtome_training.model import build_embedder
 from microtome_training.objective import Objective, build_objective
-from microtome_training.progress import Note, RunLog
+from microtome_training.progress import Note
 from microtome_training.ray_feed import DATASET, RayDataFeed
-from microtome_training.recipe import Recipe
 from microtome_training.sampler import Batches, Share
 from microtome_training.state import Place, check_identity, load_state, save_state, write_failed
 from microtome_training.validating import Validator
 
 LOG_S = 2.0
 SCORE = "score"
-"""What the best checkpoint is best by: R@1, or without validation how far the run is."""
+"""What the best checkpoint is best by: R@1, or without validation the latest."""
 UNSCORED = -1.0
 """Of a checkpoint within an epoch, which no validation has judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that a worker is told.
-
-    Attributes:
-        recipe: how to fit.
-        training: to these images.
-        validation: judged on those; None without any.
-        cpus: cores of each worker.
-        log: says how it goes.
-    """
-
-    recipe: Recipe
-    training: LabelledSet
-    validation: LabelledSet | None
-    cpus: int
-    log: RunLog
-
-    @property
-    def view(self) -> View:
-        """How images become inputs."""
-        recipe = self.recipe
-        scale = scale_of(recipe.data, self.training.mpp)
-        return View(recipe.augmentation, recipe.model.input_px, scale)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be equal for a run to go on from another's state."""
-        digest = hashlib.sha256()
-        for column in ("uri", "label", "group"):
-            digest.update(repr(self.training.samples[column].to_pylist()).encode())
-        return {
-            "architecture": _plain(network_config(self.recipe.model).to_architecture()),
-            "loss": _plain(asdict(self.recipe.objective)),
-            "optimiser": self.recipe.optimiser.kind,
-            "classes": list(self.training.classes),
-            "training images": digest.hexdigest()[:16],
-        }
 
 
 def fit_worker(job: Job) -> MicrotomeError | None:
@@ -148,7 +106,7 @@ class Run:
             self.fitter.settle()
             if self.validator is not None:
                 metrics |= self.validator.judge(self.fitter)
-            metrics[SCORE] = metrics.get("R@1", (epoch + 1) / self.recipe.fit.epochs)
+            metrics[SCORE] = score_of(metrics, epoch)
             self._note(epoch, self.updates, metrics, surely=True)
             self._report(Place(epoch + 1, 0), metrics)
         self._wait_for_all()
@@ -200,11 +158,7 @@ class Run:
     def _filled(self, name: str, reader: ImageReader, views: int) -> FeatureCache:
         """This machine's cache of a set, full."""
         recipe = self.recipe
-        identity = {
-            "model": asdict(recipe.model),
-            "augmentation": asdict(recipe.augmentation),
-            "images": reader.labelled.samples["uri"].to_pylist(),
-            "views": views,
+        identity = self.job.features_identity(reader.labelled, views) | {
             "backbone": self.identity["backbone"],
             "precision": str(self.fitter.dtype),
         }
@@ -230,7 +184,7 @@ class Run:
             state = load_state(Path(folder))
         check_identity(state.identity, self.identity)
         self.fitter.restore(state)
-        return state.place
+        return state.place_for(self.job.batching, self.updates)
 
     def _epoch(self, epoch: int, first: int) -> dict[str, float]:
         """Go through an epoch; returns its mean loss and how well it was fed."""
@@ -269,7 +223,7 @@ class Run:
     def _report(self, place: Place, metrics: dict[str, float]) -> None:
         """Tell Ray, with a checkpoint of the first worker's; all workers wait for each other."""
         metrics = metrics | {"epoch": float(place.epoch), "update": float(place.update)}
-        state = self.fitter.state(place, self.identity)
+        state = replace(self.fitter.state(place, self.identity), batching=self.job.batching)
         if self.share.rank != 0:
             ray.train.report(metrics)
             return
@@ -304,14 +258,12 @@ class Stopwatch:
             yield batch
 
 
+def score_of(metrics: Mapping[str, float], epoch: int) -> float:
+    """R@1; without it, the number of the epoch, so that a run that goes on for more is later."""
+    return metrics.get("R@1", float(epoch + 1))
+
+
 def unwrapped(module: Any) -> Objective:
     """The objective within DDP, or as it is."""
     objective: Objective = getattr(module, "module", module)
     return objective
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples are lists."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
