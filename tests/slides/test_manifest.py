@@ -75,6 +75,18 @@ def test_the_usual_ways_to_say_nothing_are_null(slides, cell):
     assert (ref.mpp, ref.case_id, ref.columns["age"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("number", ["inf", "-inf"])
+def test_numbers_that_are_not_finite_are_null(slides, number):
+    refs = by_id(select(slides, f"slide_id,score_a\na.svs,{number}\nb.svs,1.5\n"))
+    assert (refs["a.svs"].columns["score_a"], refs["b.svs"].columns["score_a"]) == (None, 1.5)
+
+
+def test_a_parquet_nan_is_null(slides):
+    manifest = slides.parent / "manifest.parquet"
+    parquet.write_table(pa.table({"slide_id": ["a.svs"], "ratio": [float("nan")]}), manifest)
+    assert by_id(find_slides([str(slides)], str(manifest)))["a.svs"].columns["ratio"] is None
+
+
 @pytest.mark.parametrize("uri", ["slides/a.svs", "./slides/a.svs", "{slides}/a.svs"])
 def test_a_uri_is_relative_to_the_manifest_or_as_it_was_found(slides, uri):
     text = f"uri,site\n{uri.format(slides=slides)},colon\n"

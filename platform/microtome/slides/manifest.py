@@ -8,7 +8,8 @@
 | `mpp`      | µm per level-0 pixel for slides that don't say, optional                    |
 | any other  | string, whole number, number or boolean; dates become ISO 8601 text         |
 
-In a CSV an empty cell, `NA`, `N/A`, `NaN` or `null` means that nothing is known.
+In a CSV an empty cell, `NA`, `N/A`, `NaN` or `null` means that nothing is known. So does a further
+column's number that isn't finite, wherever it stands.
 """
 
 from __future__ import annotations
@@ -242,10 +243,14 @@ def _row(location: str, number: int, values: dict[str, Any], further: Sequence[s
             f"{location}: row {number} names no slide: its uri or slide_id is empty",
             remedy="Fill it or remove the row.",
         )
-    columns = {name: values[name] for name in further}
+    columns = {name: _finite(values[name]) for name in further}
     row = Row(number, uri, slide_id, case_id, None, columns)
     mpp = values.get("mpp")
     return row if mpp is None else replace(row, mpp=_mpp(location, row, mpp))
+
+
+def _finite(value: Scalar) -> Scalar:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mpp(location: str, row: Row, value: Scalar) -> float:
