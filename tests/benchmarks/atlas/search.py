@@ -72,8 +72,8 @@ def grow(atlas: Atlas, rows: int) -> None:
     with open_writer(atlas.uri, "bench") as writer:
         seen = 0
         for vectors in CLUSTERS.vectors(rows):
-            if seen >= there:
-                append_tiles(writer, atlas, vectors, seen)
+            if len(fresh := vectors[max(0, there - seen) :]):
+                append_tiles(writer, atlas, fresh, max(there, seen))
             seen += len(vectors)
 
 
