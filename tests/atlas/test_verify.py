@@ -6,20 +6,24 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
+from lance.fragment import LanceFragment
 
 from microtome.atlas import census
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.checks import CHECKS, VECTORS
+from microtome.atlas.damage import find_damaged
 from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan
 from microtome.atlas.ledger import Ledger
 from microtome.atlas.outcome import SlideOutcome
-from microtome.atlas.repair import repair
+from microtome.atlas.repair import _drop_damaged, repair
 from microtome.atlas.runs import RunTotals, finish_run
 from microtome.atlas.schema import vector_column
 from microtome.atlas.verify import Report, verify
@@ -360,6 +364,39 @@ def test_a_damaged_file_costs_its_slides_and_nothing_else(
     fill(made)
     assert made.state() == sound
     assert looked(made, vectors=True).holds
+
+
+def stumbling(monkeypatch: pytest.MonkeyPatch, says: str, times: int) -> None:
+    """Have every scan of a fragment fail that many times."""
+    scanner, left = LanceFragment.scanner, [times]
+
+    def scan(fragment: LanceFragment, *arguments: Any, **named: Any) -> lance.LanceScanner:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(f"LanceError(IO): {says}")
+        return scanner(fragment, *arguments, **named)
+
+    monkeypatch.setattr(LanceFragment, "scanner", scan)
+
+
+def test_a_store_that_stumbles_is_asked_again(made: MadeAtlas, monkeypatch: pytest.MonkeyPatch):
+    stumbling(monkeypatch, "error sending request for url: connection reset", times=2)
+    tiles = made.atlas.tiles
+    assert find_damaged(tiles, tiles.schema.names, made.uri) == []
+
+
+def test_a_store_that_refuses_has_damaged_nothing(made: MadeAtlas, monkeypatch: pytest.MonkeyPatch):
+    stumbling(monkeypatch, "response error: 403 Forbidden", times=1)
+    tiles = made.atlas.tiles
+    with pytest.raises(AtlasError, match="the store refused the credentials"):
+        find_damaged(tiles, tiles.schema.names, made.uri)
+
+
+def test_what_a_second_look_finds_sound_is_kept(made: MadeAtlas, monkeypatch: pytest.MonkeyPatch):
+    sound = made.state()
+    stumbling(monkeypatch, "failed to decode", times=1)
+    assert list(_drop_damaged(made.writer, [])) == []
+    assert made.state() == sound
 
 
 def test_slides_that_cannot_be_read_are_said_so(made: MadeAtlas):

@@ -101,10 +101,14 @@ def _mend(writer: Writer, findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def _drop_damaged(writer: Writer, _: Sequence[Finding]) -> Iterator[str]:
-    tiles = newest_table(writer.uri, "tiles")
-    gone = [one.fragment_id for one in find_damaged(tiles, tiles.schema.names, writer.uri)]
-    writer.commit("tiles", lambda _: lance.LanceOperation.Update(removed_fragment_ids=gone))
-    yield f"let go of {len(gone)} damaged fragments of tiles; their slides are to be done again"
+    gone: list[int] | None = None
+    for _look in range(2):  # once may be a mishap of reading, and what is dropped is lost
+        tiles = newest_table(writer.uri, "tiles")
+        damaged = find_damaged(tiles, tiles.schema.names, writer.uri, among=gone)
+        gone = [one.fragment_id for one in damaged]
+    if gone:
+        writer.commit("tiles", lambda _: lance.LanceOperation.Update(removed_fragment_ids=gone))
+        yield f"let go of {len(gone)} damaged fragments of tiles; their slides are to be done again"
 
 
 def _recover(writer: Writer, _: Sequence[Finding]) -> Iterator[str]:

@@ -30,14 +30,16 @@ _FROM_ENVIRONMENT = {
 }
 """AWS's variables and Lance's names for them; of two for one name the later wins."""
 
+_DAMAGED, _GONE = "one of its files is damaged", "one of its files is gone"
 _REASONS = {
     r"os error 28|No space left|os error 122|Disk quota": "the disk is full",
     r"os error 27|File too large": "the file grew past what the system allows",
     r"os error 13|Permission denied|os error 30|Read-only": "writing there is not permitted",
     r"os error 20|Not a directory": "a file stands where a folder should be",
     r"sufficient data|magic number|[Cc]orrupt|failed to decode|whole buffer|Invalid scalar value"
-    r"|metadata range": ("one of its files is damaged"),
-    r"Not found: .*\.lance/data/|NoSuchKey": "one of its files is gone",
+    r"|metadata range|invalid magic|outside file|metadata region|sliced Buffer|Flat buffer has"
+    r"|not aligned to": _DAMAGED,
+    r"Not found: .*\.lance/data/|NoSuchKey": _GONE,
     r"NoSuchBucket": "there is no such bucket",
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (
         "the store refused the credentials"
@@ -110,6 +112,11 @@ def reason(error: Exception, uri: str) -> str:
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: the store stumbled, or a commit raced."""
     return bool(re.search(_PASSING, str(error)))
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a file itself is damaged or gone, rather than out of reach."""
+    return reason(error, "") in {_DAMAGED, _GONE}
 
 
 def patiently(attempt: Callable[[], T]) -> T:
