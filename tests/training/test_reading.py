@@ -35,6 +35,12 @@ SETS = ["imagenet", "pannuke", "kimia", "bracs", "crc", "bach"]
         ("schedule.milestones=[1.5]", "schedule.milestones"),
         ("augmentation.zoom=0.5", "augmentation.zoom"),
         ("model.mean=[0.5]", "model.mean"),
+        ("model.mean=[.nan, 0, 0]", "model.mean"),
+        ("model.std=[.inf, 1, 1]", "model.std"),
+        ("model.config.output_dim=64", "model.config.output_dim"),  # of a fitted model
+        ("schedule.warmup_epochs=.inf", "schedule.warmup_epochs"),
+        ("schedule.warmup_epochs=21", "schedule.warmup_epochs"),  # of 20
+        ("objective.classification_weight=.inf", "objective.classification_weight"),
         ("model.config.gem_p=0.5", "model.config.gem_p"),
         ("data.max_corrupt=2", "data.max_corrupt"),
         ("data={mpp: 0.5}\naugmentation={crop: none}", "data.mpp"),  # whole images have any
@@ -97,6 +103,21 @@ def test_each_set_has_the_reference_s_recipe_and_a_better_one() -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_the_better_recipes_need_no_permission(name: str) -> None:
     assert inherited_licence(load_recipe([name]).model) == "Apache-2.0"
+
+
+# (crop, least share of the image), as the reference's code has them
+@pytest.mark.parametrize(
+    ("name", "crop", "least"),
+    [
+        ("imagenet-reference", "resized", 0.08),
+        ("kimia-reference", "none", None),
+        ("pannuke-reference", "none", None),
+    ],
+)
+def test_the_reference_s_crops(name: str, crop: str, least: float | None) -> None:
+    augmentation = load_recipe([name]).augmentation
+    assert augmentation.crop == crop
+    assert least in {None, augmentation.crop_area}
 
 
 def test_the_reference_s_backbone_must_be_allowed_by_name() -> None:

@@ -50,6 +50,11 @@ def network_config(recipe: ModelRecipe) -> LgffemConfig | CgdConfig:
                 f"the recipe has an unknown key model.config.{name}",
                 remedy=f"Did you mean {close[0]}?" if close else f"Known are {', '.join(known)}.",
             )
+    if fields.get("output_dim") is not None:
+        raise SettingError(
+            "in the recipe, model.config.output_dim must be left out: it shortens a fitted model",
+            remedy="Name lengths to train for by model.config.matryoshka_dims.",
+        )
     if "backbone" not in fields:
         raise SettingError("the recipe lacks model.config.backbone, a timm network")
     try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal, get_args
 
 from microtome.config import check_choice, check_fraction, check_positive, check_whole
@@ -69,6 +70,8 @@ class ModelRecipe:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, get_args(ModelKind))
         Preprocessing(self.input_px, self.mean, self.std)
+        if not all(isfinite(value) for value in self.mean):
+            raise SettingError(f"mean must hold finite numbers, not {self.mean!r}")
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -225,6 +228,11 @@ class Recipe:
             )
         if self.objective.kind == "triplet" and self.fit.per_class is None:
             raise SettingError("fit.per_class must be set for triplets, e.g. to 4")
+        if self.schedule.warmup_epochs > self.fit.epochs:
+            raise SettingError(
+                f"schedule.warmup_epochs must be at most the {self.fit.epochs} of fit.epochs, not "
+                f"{self.schedule.warmup_epochs:g}"
+            )
         if self.data.mpp is not None and self.augmentation.crop != "mpp":
             raise SettingError("data.mpp must be left out where augmentation.crop isn't mpp")
         if self.fit.cache_features and not self.model.frozen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
 
 from microtome.config import (
@@ -135,6 +136,6 @@ class FitRecipe:
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Raise `SettingError` unless `value` is a number that is at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise SettingError(f"{name} must not be negative, but is {value!r}")
+    """Raise `SettingError` unless `value` is a finite number that is at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise SettingError(f"{name} must be a number of at least 0, not {value!r}")
