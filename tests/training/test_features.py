@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from microtome.datasets.labelled import LabelledSet, load_dataset
-from microtome.errors import SettingError
+from microtome.errors import SettingError, TrainingError, TrainingWriteFailed
 from microtome_training.augmentation import View
 from microtome_training.features import (
     CachedFeed,
@@ -91,6 +92,32 @@ def test_a_cached_epoch_feeds_both_views_and_repeats(reader, fitter, tmp_path: P
 def test_a_cache_beyond_its_bound_is_refused_with_its_size(reader, fitter, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"take 0\.0 GB, more than the 1e-05 of fit\.cache_gb"):
         fill_cache(plan_of(tmp_path, most_bytes=1e4), reader, VIEW, fitter, Share())
+
+
+def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(TrainingWriteFailed, match="can't be cached"):
+            FeatureCache(plan_of(tmp_path), [(100_000,)], 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_cache_takes_its_room_before_it_is_filled(tmp_path: Path) -> None:
+    cache = FeatureCache(plan_of(tmp_path), [(100_000,)], 1)
+    assert sum(512 * file.stat().st_blocks for file in tmp_path.iterdir()) >= cache.bytes
+
+
+def test_the_folder_is_this_user_s_alone(tmp_path: Path) -> None:
+    FeatureCache(plan_of(tmp_path / "mine" / "x"), [(1,)], 1)
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "linked").symlink_to(tmp_path / "mine")
+    for name in ("open", "linked"):
+        with pytest.raises(TrainingError, match=f"{name} .* somebody else's"):
+            FeatureCache(plan_of(tmp_path / name / "x"), [(1,)], 1)
 
 
 def test_another_recipe_has_another_folder() -> None:

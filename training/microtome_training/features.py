@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +27,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from microtome.errors import SettingError, TrainingError
+from microtome.errors import SettingError, TrainingError, TrainingWriteFailed
 from microtome.slides.slide import Pixels
 from microtome_training.augmentation import View
 from microtome_training.feeding import Batch, ImageReader, ahead
 from microtome_training.fitting import Fitter
 from microtome_training.sampler import Batches, Indices, Share
 
+_ELSEWHERE = "Set TMPDIR to another folder, or fit.cache_features=false."
 VIEW_SEED = 7  # keeps the views apart from the variation of uncached epochs
 
 
@@ -65,13 +67,16 @@ class FeatureCache:
 
     Raises:
         SettingError: they would take more than allowed, or than the disk has.
+        TrainingError: the folder is somebody else's.
+        TrainingWriteFailed: the disk is full or refuses.
     """
 
     def __init__(self, plan: CachePlan, shapes: Sequence[tuple[int, ...]], images: int) -> None:
         self._folder = plan.folder
         values = plan.views * images * sum(int(np.prod(shape)) for shape in shapes)
         self.bytes = 2 * values
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (plan.folder.parent, plan.folder):
+            _make_own(folder)
         free = shutil.disk_usage(plan.folder).free
         made = [plan.folder / f"{number}.f16" for number in range(len(shapes))]
         if self.bytes > plan.most_bytes:
@@ -176,8 +181,7 @@ def fill_cache(
 def cache_folder(name: str, identity: Mapping[str, Any]) -> Path:
     """Where a run's features lie on this machine: equal for equal recipe and images."""
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    owner = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"microtome-features-{owner}" / f"{key[:16]}-{name}"
+    return Path(tempfile.gettempdir()) / f"microtome-features-{os.getuid()}" / f"{key[:16]}-{name}"
 
 
 def _views(
@@ -210,12 +214,31 @@ def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            os.ftruncate(descriptor, 2 * int(np.prod(shape)))
+            # With its blocks: writing through the map to a full disk would kill the process.
+            os.posix_fallocate(descriptor, 0, 2 * int(np.prod(shape)))
         finally:
             os.close(descriptor)
         return np.memmap(path, np.float16, "r+", shape=shape)
     except OSError as error:
+        raise _not_cached(error) from error
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder that nobody else can write to; names in a temporary folder are anyone's."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise _not_cached(error) from error
+    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
         raise TrainingError(
-            f"features can't be cached on the local disk: {error.strerror}",
-            remedy="Set TMPDIR to another folder, or fit.cache_features=false.",
-        ) from error
+            f"features can't be cached: {folder.name} in the temporary folder is somebody else's",
+            remedy=_ELSEWHERE,
+        )
+
+
+def _not_cached(error: OSError) -> TrainingWriteFailed:
+    return TrainingWriteFailed(
+        f"features can't be cached on the local disk: {error.strerror}", remedy=_ELSEWHERE
+    )
