@@ -163,6 +163,25 @@ def test_nothing_is_committed_by_a_writer_that_was_followed(tmp_path: Path):
     assert work(str(tmp_path)).keys() == {"a", "b"}
 
 
+@pytest.mark.parametrize("table_is", ["fenced", "not yet"])
+def test_a_writer_that_was_followed_while_it_made_an_index_learns_of_it(
+    tmp_path: Path, table_is: str
+):
+    make(str(tmp_path))
+
+    def index(dataset: lance.LanceDataset) -> None:
+        follow(writer, tmp_path)
+        if table_is == "fenced":
+            fragments = [f.metadata for f in dataset.get_fragments()]
+            nothing = lance.LanceOperation.Merge(fragments, dataset.lance_schema)
+            lance.LanceDataset.commit(dataset.uri, nothing, read_version=dataset.version)
+        dataset.create_scalar_index("slide_id", "BTREE")
+
+    with open_writer(str(tmp_path), "test") as writer, pytest.raises(LeaseLost):
+        writer.transact("work", index, unfenced=True)
+    assert work(str(tmp_path)).keys() == {"a", "b"}
+
+
 def follow(writer: Writer, folder: Path) -> None:
     """Make the epoch that somebody who takes over would make."""
     (folder / "_lease" / "000000000009.json").write_text("{}")

@@ -214,7 +214,9 @@ def _index(writer: Writer, choice: IndexChoice) -> str:
     for table in TABLES:
         rows = sum(_unindexed(newest_table(writer.uri, table)).values())
         if rows:
-            writer.transact(table, lambda dataset: dataset.optimize.optimize_indices())
+            writer.transact(
+                table, lambda dataset: dataset.optimize.optimize_indices(), unfenced=True
+            )
             did.append(f"{rows:,} rows into the indices of {table}")
     did += refresh_indices(writer)
     if choice in LANCE_KINDS:
@@ -231,7 +233,8 @@ def _index_for_lancedb(writer: Writer, kind: LanceVectorIndex) -> Iterator[str]:
     for model_id in Atlas.open(writer.uri).models:
         column = vector_column(model_id)
         if kinds.get(column) != kind and tiles.count_rows(f"{column} IS NOT NULL") >= LEAST_ROWS:
-            writer.transact("tiles", partial(create_vector_index, column=column, kind=kind))
+            make = partial(create_vector_index, column=column, kind=kind)
+            writer.transact("tiles", make, unfenced=True)
             yield f"{kind} on {column}"
 
 

@@ -4,13 +4,19 @@ A lease alone doesn't fence: Lance rebases, so the Append of a holder that was p
 go through after somebody else took over. Hence:
 
 1. whoever takes over commits to every table a change of nothing, a `Merge` of the fragments that
-   are there. Every commit that was prepared on an earlier version now conflicts with it;
+   are there. Every commit of rows or columns that was prepared on an earlier version now conflicts
+   with it;
 2. every commit of a holder opens the newest version, then checks the lease, then commits on that
    version. If the fence came before the opening, the check sees the newer lease; if it came
    after, Lance refuses.
 
 (`Merge` is itself refused where anything was committed meanwhile, so a fence that comes too late
 does no harm. `Restore` fences as well, but a late one would roll the table back.)
+
+What changes no row goes through the fence: Lance rebases index commits, and tags are no commits. A
+stale holder does no harm with them, for an index names the fragments that it covers, and tags are
+settled by the next writer. Such changes are `unfenced`: the lease is checked after them as well, so
+that the holder learns of it before it goes on.
 
 A store may do what it is asked and yet its answer be lost. Then the writer fences the table, so
 that nothing of the attempt can still land, and does the change again on what it finds.
@@ -54,7 +60,9 @@ class Writer:
         self.uri = uri
         self._lease = lease
 
-    def transact(self, table: str, change: Callable[[lance.LanceDataset], T]) -> T:
+    def transact(
+        self, table: str, change: Callable[[lance.LanceDataset], T], *, unfenced: bool = False
+    ) -> T:
         """Change one table.
 
         Args:
@@ -63,13 +71,18 @@ class Writer:
                 let Lance repeat nothing (`conflict_retries=0`, `max_retries=0`), since Lance would
                 not check the lease; and it may be called again, where an answer was lost, on a
                 version that has its work already.
+            unfenced: it makes or drops an index or a tag, which no fence stops; the lease is
+                checked after it, too.
 
         Returns:
             What the last call of `change` returned.
         """
-        return self._repeat(
+        became = self._repeat(
             table, lambda: self._newest(table), change, settle=lambda: self.fence(table)
         )
+        if unfenced:
+            self._lease.check()
+        return became
 
     def commit(
         self,
