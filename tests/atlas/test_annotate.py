@@ -9,6 +9,7 @@ import pytest
 
 from microtome.atlas.annotate import Annotated, annotate
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.schema import vector_column
 from microtome.atlas.verify import verify
 from microtome.atlas.writer import Writer
@@ -58,6 +59,16 @@ def test_named_slides_get_the_values_in_both_tables_and_others_keep_theirs(
     assert done.slides == {"organ": 1, "case_id": 2}
     assert done.tiles == {"organ": 5, "case_id": 10}
     assert (count(made, "organ = 'skin'"), count(made, "organ = 'lung'")) == (5, 10)
+
+
+def test_no_slide_becomes_one_of_a_forgotten_case(made: MadeAtlas, tmp_path: Path):
+    corrected(made, tmp_path, "slide_id,case_id\na,P-7\n")
+    forget(made.writer, Subject(case_id="P-7"))
+    before = told(made, "slides", "case_id", "organ")
+    with pytest.raises(ManifestError, match=r"the case of .* was forgotten") as caught:
+        corrected(made, tmp_path, "slide_id,case_id,organ\nb,case-1,skin\nc,P-7,skin\n")
+    assert "P-7" not in str(caught.value)
+    assert told(made, "slides", "case_id", "organ") == before
 
 
 def test_filters_through_an_index_see_the_new_values(made: MadeAtlas, tmp_path: Path):

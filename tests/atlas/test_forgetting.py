@@ -216,6 +216,16 @@ def test_what_comes_back_somehow_goes_with_the_next_writer(made: MadeAtlas):
     assert SLIDE not in made.state()
 
 
+def test_what_comes_back_after_a_purge_is_purged_again(made: MadeAtlas):
+    forget(made.writer, Subject(SLIDE))
+    purge(made.writer)
+    back = made.atlas.slides.to_table(filter="slide_id = 'late'")
+    back = back.set_column(0, back.schema.field(0), [[SLIDE]])
+    made.writer.append("slides", back)
+    assert finish(made.writer) == (SLIDE,)
+    assert len(pending(made.uri)) == 1
+
+
 def test_older_states_that_hold_it_open_no_more(made: MadeAtlas):
     runs = sorted(made.atlas.runs.to_table()["run_id"].to_pylist())
     forget(made.writer, Subject("late"))

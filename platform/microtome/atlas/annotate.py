@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from microtome.atlas.atlas import Atlas, add_columns
 from microtome.atlas.columns import TableVersion, replace_columns
+from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.schema import SLIDES
@@ -63,12 +64,14 @@ def annotate(writer: Writer, manifest: Manifest) -> Annotated:
 
     Raises:
         AtlasMismatch: a column holds values of another type in the atlas.
-        ManifestError: it names none of the atlas's slides, one twice, or one by another name.
+        ManifestError: it names none of the atlas's slides, one twice, or one by another name; or
+            it gives one to a case that was forgotten.
         AtlasWriteFailed: the store refuses; running again finishes what was begun.
     """
     atlas = Atlas.open(writer.uri)
     recover(writer, atlas)
     rows, unknown = _rows_by_slide(atlas, manifest)
+    _check_cases(writer.uri, manifest, rows)
     shown = tuple(row.shown for row in unknown)
     types = _types(atlas, manifest)
     if not types.names:
@@ -193,6 +196,17 @@ def _rows_by_slide(atlas: Atlas, manifest: Manifest) -> tuple[dict[str, Row], li
             remedy="`microtome slides` lists their slide ids and places.",
         )
     return rows, unknown
+
+
+def _check_cases(uri: str, manifest: Manifest, rows: Mapping[str, Row]) -> None:
+    """Raise `ManifestError` where a slide would be of a forgotten case, and go with it."""
+    forgotten = Forgotten.of(uri)
+    for row in rows.values():
+        if manifest.tells_cases and forgotten.names("", case_id=row.case_id):
+            raise ManifestError(
+                f"{manifest.location}: the case of {row.shown} was forgotten",
+                remedy="Correct its case_id, or forget the slide, too, with `microtome forget`.",
+            )
 
 
 def _as_found(held: Sequence[Mapping[str, Any]]) -> Iterator[FoundSlide]:

@@ -167,12 +167,20 @@ def finish(writer: Writer) -> tuple[str, ...]:
     ]
     if not leaving and not settled:
         return ()
+    _to_purge_again(writer, [*leaving, *settled])
     _scrub(writer, names_in([*leaving, *settled], forgotten))
     _take_out(writer, "work", one_of("work_id", (row["work_id"] for row in settled)))
     gone_tiles = gone | {row["slide_id"] for row in settled if forgotten.names(row["slide_id"])}
     _take_out(writer, "tiles", _of(gone_tiles))
     _take_out(writer, "slides", _of(gone))
     return tuple(sorted(gone_tiles))
+
+
+def _to_purge_again(writer: Writer, rows: Rows) -> None:
+    """What came back after a purge has bytes again."""
+    for record in Forgotten.of(writer.uri).records:
+        if record.purged_at and Forgotten([record]).among(rows):
+            write_record(writer.uri, replace(record, purged_at=""))
 
 
 def pending(uri: str) -> tuple[Record, ...]:
