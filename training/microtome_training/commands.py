@@ -55,7 +55,11 @@ def train(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         int, typer.Option(help="Processes that train.", show_default="one per GPU or four cores")
     ] = 0,
     max_workers: Annotated[
-        int, typer.Option(help="Elastic: let the workers grow to this many as nodes come.")
+        int,
+        typer.Option(
+            help="Elastic: let the workers grow to this many as nodes come. fit.batch_size must be "
+            "a multiple of every number from --workers to this, e.g. 60 of 2 to 6."
+        ),
     ] = 0,
     cpus_per_worker: Annotated[
         int, typer.Option(help="Cores of each.", show_default="an equal share")
@@ -114,6 +118,17 @@ def print_summary(summary: FitSummary) -> None:
         err.print(note, style="yellow", markup=False)
     found = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
     err.print(f"[bold]{card.name}[/] ({card.model_id}), {card.dim} values; held out: {found}")
-    err.print(
-        f"microtome index SOURCE --atlas URI --model {summary.out}", style="dim", markup=False
+    err.print(next_steps(summary.out), style="dim", markup=False)
+
+
+def next_steps(out: str) -> str:
+    """What to type to index with the model; models are read from folders of this machine."""
+    from microtome.slides.storage import is_remote
+
+    if not is_remote(out):
+        return f"microtome index SOURCE --atlas URI --model {out}"
+    name = out.rstrip("/").rpartition("/")[2]
+    return (
+        f"aws s3 cp --recursive --exclude 'training/*' {out.rstrip('/')} {name}\n"
+        f"microtome index SOURCE --atlas URI --model {name}"
     )
