@@ -15,7 +15,16 @@ import pytest
 
 from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.forgetting import Subject, find, finish, forget, pending, purge, scrub
+from microtome.atlas.forgetting import (
+    Subject,
+    drop_ledger_rows,
+    find,
+    finish,
+    forget,
+    pending,
+    purge,
+    scrub,
+)
 from microtome.atlas.forgotten import FOLDER, Forgotten, is_forgotten
 from microtome.atlas.objects import objects
 from microtome.atlas.outcome import SlideOutcome
@@ -23,7 +32,15 @@ from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.errors import AtlasError, AtlasVersionNotFound, LeaseLost, SettingError, SlideUnknown
 from support.killed_change import change, killed
-from support.made_atlas import CARD, MadeAtlas, content_id, open_or_create, state_of, vectors_of
+from support.made_atlas import (
+    CARD,
+    MadeAtlas,
+    content_id,
+    open_or_create,
+    ref_of,
+    state_of,
+    vectors_of,
+)
 from support.object_store import ObjectStore
 
 NOTHING = RunTotals()
@@ -171,10 +188,23 @@ def test_forgetting_again_says_so_and_does_nothing(made: MadeAtlas):
     assert made.atlas.runs.version == runs
 
 
-@pytest.mark.parametrize("subject", [Subject("nobody"), Subject(case_id="nobody")], ids=str)
-def test_what_isnt_there_cant_be_forgotten(made: MadeAtlas, subject: Subject):
-    with pytest.raises(SlideUnknown, match=f"holds no {subject}"):
-        find(made.uri, subject)
+def test_a_slide_that_isnt_there_cant_be_forgotten(made: MadeAtlas):
+    with pytest.raises(SlideUnknown, match="holds no slide nobody"):
+        find(made.uri, Subject("nobody"))
+
+
+def test_a_case_without_slides_is_kept_out_and_loses_its_failures_when_wanted_again(
+    made: MadeAtlas,
+):
+    start_run(made.writer, "index", {}, CARD)
+    before = made.state()
+    made.committer.commit([made.failed("broken"), made.failed("other")])
+    forget(made.writer, Subject(case_id="of failures"))
+    purge(made.writer)
+    refs = [ref_of("broken", case_id="of failures"), ref_of("other", case_id="of failures")]
+    drop_ledger_rows(made.writer, [*refs, ref_of("late")])
+    assert made.state() == before, "what is in the atlas is of another case"
+    assert len(pending(made.uri)) == 1
 
 
 @pytest.mark.parametrize("named", [{}, {"slide_id": "a", "case_id": "b"}, {"slide_id": ""}])

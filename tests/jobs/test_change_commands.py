@@ -45,16 +45,22 @@ def test_forget_asks_for_yes_and_forgets(made: MadeAtlas):
     ("words", "code", "cause"),
     [
         (["forget", "--slide", "nobody", "--yes"], 2, "slide-unknown"),
-        (["forget", "--case", "nobody", "--yes"], 2, "slide-unknown"),
         (["forget", "--yes"], 2, "setting"),
         (["rollback", "no-run", "--yes"], 1, "atlas-version-not-found"),
     ],
-    ids=["slide", "case", "neither", "run"],
+    ids=["slide", "neither", "run"],
 )
 def test_what_isnt_there_is_said(made: MadeAtlas, words: list[str], code: int, cause: str):
     ended, answer = call(made, *words)
     assert (ended, answer["error"]["cause"]) == (code, cause)
     assert set(made.state()) == {"a", "b"}
+
+
+def test_a_case_that_has_no_slides_yet_is_kept_out(made: MadeAtlas):
+    nothing = {"slides": 0, "tiles": 0}
+    told = call(made, "forget", "--case", "nobody", "--yes")
+    assert told == (0, nothing | {"already": False})
+    assert call(made, "forget", "--case", "nobody") == (0, nothing | {"already": True})
 
 
 def test_rollback_asks_only_where_later_runs_go_too(made: MadeAtlas):

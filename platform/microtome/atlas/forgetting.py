@@ -39,6 +39,7 @@ from microtome.atlas.tables import newest_table
 from microtome.atlas.versions import drop_tags, every_tag
 from microtome.atlas.writer import Writer
 from microtome.errors import SettingError, SlideUnknown
+from microtome.slides.slide import SlideRef
 
 Rows = Sequence[Mapping[str, Any]]
 FORGOTTEN = "(forgotten)"
@@ -91,8 +92,10 @@ class Forgettable:
 def find(uri: str, subject: Subject) -> Forgettable:
     """What there is to forget.
 
+    Of a case that may be nothing: slides that failed have no case in the atlas, and it is kept out.
+
     Raises:
-        SlideUnknown: the atlas holds nothing of it, and has not forgotten it either.
+        SlideUnknown: the atlas holds no such slide, and has not forgotten it either.
         AtlasError: a table can't be read.
     """
     rows = _rows_of(uri, subject)
@@ -101,6 +104,8 @@ def find(uri: str, subject: Subject) -> Forgettable:
         return Forgettable(rows, newest_table(uri, "tiles").count_rows(_of(slide_ids)))
     if Forgotten.of(uri).names(subject.slide_id or "", case_id=subject.case_id):
         return Forgettable((), 0, already=True)
+    if subject.case_id:
+        return Forgettable((), 0)
     raise SlideUnknown(
         f"the atlas {uri} holds no {subject}",
         remedy=f"List its slides with `microtome slides --atlas {uri}`.",
@@ -133,7 +138,7 @@ def forget(writer: Writer, subject: Subject) -> Forgettable:
         What there was.
 
     Raises:
-        SlideUnknown: the atlas holds nothing of it.
+        SlideUnknown: the atlas holds no such slide.
         AtlasWriteFailed: the store refuses; what is recorded by then, the next writer finishes.
     """
     found = find(writer.uri, subject)
@@ -174,6 +179,24 @@ def finish(writer: Writer) -> tuple[str, ...]:
     _take_out(writer, "tiles", _of(gone_tiles))
     _take_out(writer, "slides", _of(gone))
     return tuple(sorted(gone_tiles))
+
+
+def drop_ledger_rows(writer: Writer, refs: Iterable[SlideRef]) -> None:
+    """Take out what the ledger says of the failures of slides that were forgotten.
+
+    Only who wants a slide again knows the case of one that failed.
+
+    Raises:
+        AtlasWriteFailed: the store refuses.
+    """
+    cases = {ref.slide_id: ref.case_id for ref in refs}
+    works = _rows(writer, "work", ["work_id", "slide_id", "content_id", "uri", "status"])
+    failed = (row for row in works if row["slide_id"] in cases and row["status"] == "failed")
+    forgotten = Forgotten.of(writer.uri)
+    if rows := forgotten.among(row | {"case_id": cases[row["slide_id"]]} for row in failed):
+        _to_purge_again(writer, rows)
+        _scrub(writer, names_in(rows, forgotten))
+        _take_out(writer, "work", one_of("work_id", (row["work_id"] for row in rows)))
 
 
 def _to_purge_again(writer: Writer, rows: Rows) -> None:
