@@ -188,7 +188,8 @@ def _steps(
 
 def _forget(writer: Writer) -> str:
     records = forgetting.purge(writer)
-    return f"removed the last bytes of {len(records)} requests to forget" if records else ""
+    requests = "request" if len(records) == 1 else "requests"
+    return f"removed the last bytes of {len(records)} {requests} to forget" if records else ""
 
 
 def _untag(writer: Writer) -> str:
