@@ -52,6 +52,20 @@ def test_a_slide_whose_old_file_is_gone_goes_by_its_new_name(made: MadeAtlas):
     assert Ledger(made.atlas, CARD.model_id).pending([MOVED]) == []
 
 
+@pytest.mark.parametrize("carried", [False, True], ids=["nothing", "another's"])
+def test_a_slide_that_no_manifest_describes_keeps_what_one_said(made: MadeAtlas, carried: bool):
+    """Facts carried over from whoever had the new name are of other bytes."""
+    made.committer.commit([made.done("a")])
+    others = {"case_id": "another", "columns": {"organ": "skin"}} if carried else {}
+    ref = SlideRef("b", "elsewhere/b", carried=carried, **others)
+
+    made.committer.commit([known(ref, "a")])
+
+    said = {"slide_id": "b", "case_id": "case-1", "organ": "lung", "age": 61}
+    for table in (made.atlas.slides, made.atlas.tiles):
+        assert all(row.items() >= said.items() for row in table.to_table().to_pylist())
+
+
 def test_a_file_that_a_manifest_names_anew_goes_by_that_name(made: MadeAtlas, tmp_path: Path):
     (tmp_path / "a").touch()
     made.committer.commit([made.done("a", uri=str(tmp_path / "a"))])

@@ -25,7 +25,7 @@ from microtome.atlas.ledger import read_work_of, record
 from microtome.atlas.presence import Presence, find_tiles, replacement
 from microtome.atlas.sql import literal, one_of, quoted
 from microtome.atlas.writer import Writer
-from microtome.slides.slide import SlideRef
+from microtome.slides.slide import Scalar, SlideRef
 
 
 def rename(writer: Writer, atlas: Atlas, moves: Mapping[str, SlideRef], run_id: str) -> None:
@@ -49,8 +49,7 @@ def rename(writer: Writer, atlas: Atlas, moves: Mapping[str, SlideRef], run_id: 
     renamed = [row | _facts(moves[row["slide_id"]], run_id) for row in rows.to_pylist()]
     writer.upsert("slides", pa.Table.from_pylist(renamed, schema=rows.schema))
     for old, ref in moves.items():
-        facts = {"slide_id": ref.slide_id, "case_id": ref.case_id, **ref.columns}
-        values = {name: literal(value) for name, value in facts.items()}
+        values = {name: literal(value) for name, value in _names(ref).items()}
         writer.update("tiles", values, f"slide_id = {quoted(old)}")
     known = read_work_of(atlas, moves)
     record(
@@ -100,15 +99,14 @@ def withdraw(writer: Writer, slide_ids: Collection[str], present: Mapping[str, P
     writer.delete("slides", one_of("slide_id", slide_ids))
 
 
+def _names(ref: SlideRef) -> dict[str, Scalar]:
+    """What changes of a slide's tiles; where no manifest describes it, case and columns stay."""
+    described = {**ref.columns, "case_id": ref.case_id} if ref.is_described else {}
+    return described | {"slide_id": ref.slide_id}
+
+
 def _facts(ref: SlideRef, run_id: str) -> dict[str, object]:
-    return {
-        **ref.columns,
-        "slide_id": ref.slide_id,
-        "case_id": ref.case_id,
-        "uri": ref.uri,
-        "stamp": ref.stamp,
-        "run_id": run_id,
-    }
+    return {**_names(ref), "uri": ref.uri, "stamp": ref.stamp, "run_id": run_id}
 
 
 def _drop(writer: Writer, old: Sequence[str]) -> None:

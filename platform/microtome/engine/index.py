@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.commit import Committer
+from microtome.atlas.described import described
 from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.fragments import TilesTarget
 from microtome.atlas.ledger import Ledger
@@ -74,7 +75,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
             summary.run_id = start_run(writer, "index", recorded, card)
             with written_down(writer, summary):
                 job = _Job(settings, writer, atlas, model, card.model_id)
-                job.run(todo, ledger, summary, started)
+                job.run(described(atlas, todo), ledger, summary, started)
     return summary
 
 

@@ -30,6 +30,8 @@ class SlideRef:
         mpp: µm per level-0 pixel as the manifest says, for slides that don't.
         columns: every further manifest column, by name.
         stamp: a cheap hint that the file may have changed (size and mtime or etag), no identity.
+        carried: case and columns are those that the atlas holds under this name; no manifest says
+            them of the bytes that lie there now.
     """
 
     slide_id: str
@@ -38,6 +40,13 @@ class SlideRef:
     mpp: float | None = None
     columns: Mapping[str, Scalar] = field(default_factory=dict)
     stamp: str = ""
+    carried: bool = False
+
+    @property
+    def is_described(self) -> bool:
+        """Whether a manifest says the case, or anything further."""
+        said = (self.case_id, *self.columns.values())
+        return not self.carried and any(value is not None for value in said)
 
 
 @dataclass(frozen=True, slots=True)
