@@ -156,9 +156,11 @@ def print_summary(summary: IndexSummary) -> None:
     say = err.print
     if summary.already_done:
         say(f"{summary.already_done:,} of {summary.wanted:,} slides were in the atlas already")
-    if summary.left_alone:
+    if summary.refused:
+        say(f"{summary.refused:,} were forgotten and are refused; take them out of the sources")
+    if failed_before := summary.left_alone - summary.refused:
         say(
-            f"{summary.left_alone:,} failed before and were left alone; try them again by "
+            f"{failed_before:,} failed before and were left alone; try them again by "
             "--retry-failed CAUSE"
         )
     if summary.finished:

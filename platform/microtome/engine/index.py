@@ -66,6 +66,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
             already_done=len(selection.refs) - len(todo) - len(alone),
             failed=Counter(alone.values()),
             left_alone=len(alone),
+            refused=len(refused),
         )
         if todo:
             recorded = asdict(settings) | {

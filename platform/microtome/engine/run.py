@@ -29,7 +29,8 @@ class IndexSummary:
         empty: slides without tissue.
         unchanged: slides that looked changed and weren't, or only go by another name now.
         failed: wanted slides that aren't in, by cause.
-        left_alone: how many of those failed in an earlier run and weren't tried again.
+        left_alone: how many of those weren't tried: they failed in an earlier run, or are refused.
+        refused: how many of those left alone were forgotten, and so may not come back.
         tiles: stored by this run.
         bytes_read: taken from files or the store.
         gpus: held by the workers.
@@ -46,6 +47,7 @@ class IndexSummary:
     unchanged: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     left_alone: int = 0
+    refused: int = 0
     tiles: int = 0
     bytes_read: int = 0
     gpus: float = 0.0
