@@ -85,15 +85,15 @@ def test_a_forgotten_slide_is_refused_and_not_named_again(
         forget(writer, Subject(slide_id))
     path = next(path for path in archive.folder.iterdir() if path.name.startswith(slide_id))
     settings = settings_for(archive, copy_of)
-    summary = run_index(
-        replace(settings, sources=(str(path), *settings.sources), retry_failed=("all",))
-    )
+    telling = (str(path), f"{archive.folder}/{slide_id[:4]}*", *settings.sources)
+    other = archive.folder / "no-mpp.svs"
+    summary = run_index(replace(settings, sources=(*telling, str(other)), retry_failed=("all",)))
     assert summary.failed["slide-forgotten"] == 1
     assert slide_id not in causes(Atlas.open(str(copy_of)))
     (row,) = (
         Atlas.open(str(copy_of)).runs.to_table(filter=f"run_id = '{summary.run_id}'").to_pylist()
     )
-    assert json.loads(row["settings"])["sources"] == [str(archive.folder)]
+    assert json.loads(row["settings"])["sources"] == [str(other)]
 
 
 def test_the_summary_counts_what_the_atlas_holds(indexed: tuple[Atlas, IndexSummary]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.commit import Committer
 from microtome.atlas.described import described
+from microtome.atlas.forgetting import drop_ledger_rows
 from microtome.atlas.forgotten import Forgotten
 from microtome.atlas.fragments import TilesTarget
 from microtome.atlas.ledger import Ledger
@@ -56,6 +58,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         )
         ledger = Ledger(atlas, card.model_id)
         refused = _forgotten(atlas, selection.refs)
+        drop_ledger_rows(writer, (ref for ref in selection.refs if ref.slide_id in refused))
         refs = [ref for ref in selection.refs if ref.slide_id not in refused]
         todo = ledger.pending(refs, settings.retry_failed)
         alone = ledger.left_alone(refs, settings.retry_failed)
@@ -71,7 +74,7 @@ def run_index(settings: IndexSettings) -> IndexSummary:
         if todo:
             recorded = asdict(settings) | {
                 "model": canonical_name(settings.model),
-                "sources": [s for s in settings.sources if location(s) not in refused.values()],
+                "sources": [s for s in settings.sources if not _holds(s, refused.values())],
             }
             summary.run_id = start_run(writer, "index", recorded, card)
             with written_down(writer, summary):
@@ -86,6 +89,18 @@ def _forgotten(atlas: Atlas, refs: Sequence[SlideRef]) -> dict[str, str]:
     return {
         ref.slide_id: ref.uri for ref in refs if forgotten.names(ref.slide_id, case_id=ref.case_id)
     }
+
+
+def _holds(source: str, uris: Iterable[str]) -> bool:
+    """Whether a source is, holds or matches one of some slides; in doubt, it does."""
+    place = location(source)
+    return any(
+        uri == place
+        or uri.startswith(f"{place}/")
+        or fnmatchcase(uri, place)
+        or fnmatchcase(uri, f"{place}/*")
+        for uri in uris
+    )
 
 
 @dataclass(frozen=True, slots=True)
