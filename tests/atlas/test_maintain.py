@@ -267,12 +267,12 @@ def test_killed_between_two_commits_the_next_maintenance_goes_on(
     left = commits
     transact = Writer.transact
 
-    def transact_and_die(writer: Writer, table: str, change: object) -> object:
+    def transact_and_die(writer: Writer, *asked: object, **options: bool) -> object:
         nonlocal left
         if not left:
             raise Killed
         left -= 1
-        return transact(writer, table, change)
+        return transact(writer, *asked, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Writer, "transact", transact_and_die)

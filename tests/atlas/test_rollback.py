@@ -143,8 +143,8 @@ def test_what_was_forgotten_never_comes_back(made: MadeAtlas, monkeypatch: pytes
     forget(made.writer, Subject("gone"))
     transact = Writer.transact
 
-    def looking(writer, table, change):
-        done = transact(writer, table, change)
+    def looking(writer, *asked, **options):
+        done = transact(writer, *asked, **options)
         assert "gone" not in state_of(made.atlas)
         return done
 

@@ -242,12 +242,12 @@ def test_a_repair_killed_between_two_commits_is_gone_on_with(
     left = commits
     transact = Writer.transact
 
-    def transact_and_die(writer: Writer, table: str, change: Callable[..., object]) -> object:
+    def transact_and_die(writer: Writer, *asked: object, **options: bool) -> object:
         nonlocal left
         if not left:
             raise Killed
         left -= 1
-        return transact(writer, table, change)
+        return transact(writer, *asked, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Writer, "transact", transact_and_die)
