@@ -32,7 +32,7 @@ from microtome_training.model import (
     network_config,
     resolved,
 )
-from microtome_training.progress import CSV_FILE, RunDisplay, RunLog
+from microtome_training.progress import RunDisplay, RunLog
 from microtome_training.ray_feed import DATASET, training_dataset
 from microtome_training.reading import recipe_facts
 from microtome_training.recipe import Recipe
@@ -57,8 +57,7 @@ class RunSettings:
         out: folder or fsspec URI of the result; on a cluster, one that all nodes see.
         workers: processes that train; 0 takes what the cluster has.
         max_workers: with more than `workers`, Ray adds and takes away workers as nodes come and go;
-            batches stay the same, so that `fit.batch_size` must be a multiple of every number of
-            workers that can occur; each change resumes from the last checkpoint.
+            batches stay the same, each change resumes from the last checkpoint.
         cpus_per_worker: cores of each; 0 chooses.
         max_failures: workers that may be lost before the run ends; -1 for any number.
         resume: go on where an earlier run to `out` stands.
@@ -149,7 +148,6 @@ def fit_sets(
         most = max(workers.count, settings.max_workers)
         check_batch(recipe.fit.batch_size, range(workers.count, most + 1))
         logs = Path(storage.run_path if storage.local else scratch)
-        storage.fetch(CSV_FILE, logs)
         (logs / RECIPE_FILE).write_text(yaml.safe_dump(recipe_facts(recipe), sort_keys=False))
         job = Job(recipe, training, validation, workers.cpus, RunLog())
         updates = recipe.fit.epochs * max(1, len(training) // recipe.fit.batch_size)

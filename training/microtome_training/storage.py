@@ -82,12 +82,6 @@ class Storage:
         except OSError as error:
             raise write_failed(error) from error
 
-    def fetch(self, name: str, logs: Path) -> None:
-        """Bring a log of the run that goes on, if it lies elsewhere, so that it is added to."""
-        stored = f"{self.run_path}/{name}"
-        if not self.local and self._filesystem.exists(stored):
-            self._filesystem.get_file(stored, str(logs / name))
-
     def upload(self, logs: Path) -> None:
         """Bring logs that were written elsewhere beside the checkpoints."""
         if not self.local:
