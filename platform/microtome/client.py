@@ -1,0 +1,1 @@
+"""The HTTP client of a Microtome server; it needs nothing of the library but its errors."""

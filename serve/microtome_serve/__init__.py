@@ -1,0 +1,1 @@
+"""Answers over HTTP: Ray Serve in front of an atlas."""
