@@ -39,11 +39,15 @@ def running_machines(count: int) -> Iterator[Cluster]:
 
 def start_index(settings: IndexSettings, machines: Cluster) -> BaseProcess:
     """The indexing job, in a process of its own."""
-    return start(_index, settings, machines.address)
+    return start(_index, settings, machines.address, os.environ.get("RAY_AUTH_MODE", "disabled"))
 
 
-def _index(settings: IndexSettings, address: str) -> None:
-    os.environ["RAY_ADDRESS"] = address
+def _index(settings: IndexSettings, address: str, auth_mode: str) -> None:
+    from ray._raylet import Config
+
+    # The server this was forked from may be older than the Ray that turned tokens on.
+    os.environ["RAY_ADDRESS"], os.environ["RAY_AUTH_MODE"] = address, auth_mode
+    Config.initialize("")
     run_index(settings)
 
 
