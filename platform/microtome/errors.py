@@ -370,7 +370,7 @@ class QueryError(MicrotomeError):
 
 
 class QueryUnreadable(QueryError):
-    """The query is neither an image, a tile id nor a region of a slide."""
+    """The query is nothing that can be asked with, or what it names is no image."""
 
     cause = "query-unreadable"
 

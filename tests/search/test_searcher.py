@@ -22,7 +22,15 @@ from microtome.errors import (
     SlideWithoutMpp,
     TileNotFound,
 )
-from microtome.search.query import ImageQuery, RegionQuery, TileQuery, parse_query
+from microtome.search.query import (
+    CaseQuery,
+    ImageQuery,
+    RegionQuery,
+    SlideQuery,
+    TileQuery,
+    VectorQuery,
+    parse_query,
+)
 from microtome.search.result import Hit, SearchSettings
 from microtome.search.searcher import Searcher, embed
 from microtome.slides.opening import open_slide
@@ -103,6 +111,29 @@ def test_json_has_the_promised_names(searcher, tmp_path):
         "tile_id", "slide_id", "case_id", "x", "y", "size_px", "score", "tissue", "sharpness",
         "metadata",
     ]  # fmt: skip
+
+
+def test_given_vectors_find_what_they_describe_and_need_no_model(atlas):
+    pink = MeanColour().encode(np.full((1, 8, 8, 3), COLOURS["pink"], np.uint8))
+    result = Searcher(atlas).search(VectorQuery(7 * pink), SearchSettings(k=3))
+    assert [colour_of(hit) for hit in result.hits] == ["pink"] * 3
+    assert result.hits[0].score == pytest.approx(1, abs=0.01)
+
+
+def test_given_vectors_of_another_dimension_are_refused(atlas):
+    with pytest.raises(ModelMismatch, match=r"1 vectors of 3 numbers, .* have 4\."):
+        Searcher(atlas).search(VectorQuery([[1, 2, 3]]))
+
+
+def test_given_vectors_lie_on_no_slide_that_could_be_left_out(atlas):
+    with pytest.raises(SettingError, match="have no place"):
+        Searcher(atlas).search(VectorQuery([[1, 2, 3, 4]]), SearchSettings(exclude="case"))
+
+
+@pytest.mark.parametrize("query", [SlideQuery("a"), CaseQuery("case 1")])
+def test_a_whole_slide_finds_no_tiles(searcher, query):
+    with pytest.raises(SettingError, match=f"^{query.text} asks for slides or cases"):
+        searcher.search(query)
 
 
 def test_a_tile_is_its_own_nearest_and_needs_no_model(atlas, searcher):

@@ -12,7 +12,14 @@ from microtome.config import GridSettings, MppSettings
 from microtome.errors import QueryUnreadable, SettingError, TileNotFound
 from microtome.search.hits import read_hits
 from microtome.search.picture import check_size, load_image, resized
-from microtome.search.query import FORMS, ImageQuery, Query, RegionQuery, TileQuery
+from microtome.search.query import (
+    FORMS,
+    ImageQuery,
+    Query,
+    RegionQuery,
+    TileQuery,
+    VectorQuery,
+)
 from microtome.search.result import Hit, SearchSettings
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import Pixels, Slide, SlideReader, SlideRef
@@ -25,7 +32,7 @@ class Asked:
     """A query that was looked at.
 
     Attributes:
-        pixels: at the atlas's mpp; None for a tile, whose vector is stored.
+        pixels: at the atlas's mpp; None for a tile, whose vector is stored, and for vectors.
         tile: the tile, with score 1, where it was asked for by id.
         slide_id: the atlas's slide that the query comes from, where there is one.
         case_id: its case, where known.
@@ -55,20 +62,32 @@ def look_at(query: Query, atlas: Atlas, settings: SearchSettings) -> Asked:
             return _region(query, atlas, settings)
         case TileQuery():
             return _tile(query, atlas, settings)
+        case VectorQuery():
+            _check_placeless(query, settings)
+            return Asked()
+        case _:
+            raise SettingError(
+                f"{query.text} asks for slides or cases; tiles are found by tiles",
+                remedy="Search at the level of slides or cases, or ask with a tile or a region.",
+            )
 
 
 def _image(query: ImageQuery, grid: GridSettings, settings: SearchSettings) -> Asked:
-    if settings.exclude != "none":
-        raise SettingError(
-            f"exclude {settings.exclude} needs a query that lies on a slide; {query.text} is an "
-            "image",
-            remedy="Leave slides out with a filter: --where \"slide_id <> 'a.svs'\".",
-        )
+    _check_placeless(query, settings)
     pixels = load_image(query)
     mpp = settings.query_mpp or grid.mpp
     width, height = _size_at(pixels.shape[1], pixels.shape[0], mpp / grid.mpp)
     check_size(query.text, width, height)
     return Asked(resized(pixels, width, height), notes=_about_detail(mpp, grid.mpp))
+
+
+def _check_placeless(query: ImageQuery | VectorQuery, settings: SearchSettings) -> None:
+    if settings.exclude != "none":
+        raise SettingError(
+            f"exclude {settings.exclude} needs a query that lies on a slide; {query.text} "
+            f"{'is an image' if isinstance(query, ImageQuery) else 'have no place'}",
+            remedy="Leave slides out with a filter: --where \"slide_id <> 'a.svs'\".",
+        )
 
 
 def _tile(query: TileQuery, atlas: Atlas, settings: SearchSettings) -> Asked:

@@ -22,7 +22,7 @@ from microtome.search.filters import Exclusion, check_filter, filter_errors
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.picture import cover
-from microtome.search.query import Query, TileQuery
+from microtome.search.query import Query, TileQuery, VectorQuery
 from microtome.search.result import SearchResult, SearchSettings
 from microtome.slides.slide import Pixels
 
@@ -146,7 +146,7 @@ class Searcher:
     def _model_id(self, query: Query, settings: SearchSettings) -> str:
         """Whose vectors are compared: the model asked for, the encoder's, or the only one."""
         held = self._atlas.models
-        card = None if isinstance(query, TileQuery) else self._loaded().card
+        card = None if isinstance(query, TileQuery | VectorQuery) else self._loaded().card
         wanted = settings.model_id or (card.model_id if card else None)
         if wanted is None and len(held) != 1:
             raise SettingError(
@@ -183,6 +183,8 @@ class Searcher:
     ) -> NDArray[np.float32]:
         if asked.pixels is not None:
             return embed(self._loaded(), asked.pixels, self._atlas.grid.tile_px)
+        if isinstance(query, VectorQuery):
+            return _of_dim(query, self._atlas.models[model_id])
         column = vector_column(model_id)
         stored = tiles.to_table(columns=[column], filter=f"tile_id = {quoted(query.text)}")[column]
         if stored.null_count == len(stored):
@@ -192,6 +194,17 @@ class Searcher:
             )
         (vector,) = stored.to_pylist()
         return _unit(np.array([vector]))
+
+
+def _of_dim(query: VectorQuery, card: ModelCard) -> NDArray[np.float32]:
+    """The vectors, which must have the model's dimension."""
+    if query.vectors.shape[1] != card.dim:
+        raise ModelMismatch(
+            f"the query has {query.text}, those of {card.name} ({card.model_id}) have {card.dim}",
+            remedy="Give vectors made by the atlas's model.",
+        )
+    vectors: NDArray[np.float32] = query.vectors
+    return vectors
 
 
 def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]:
