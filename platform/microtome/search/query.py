@@ -202,7 +202,8 @@ def _unit(vectors: Any) -> NDArray[np.float32]:
                 remedy="Give finite vectors that have a direction.",
             )
     rows = rows / largest
-    unit: NDArray[np.float32] = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = rows.astype(np.float32)
     return unit
 
 
