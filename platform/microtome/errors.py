@@ -48,6 +48,14 @@
     │  ├─ ResumeImpossible     what was kept of a run is damaged, or of another model
     │  └─ TrainingWriteFailed  the disk is full, or the store refused a checkpoint
     ├─ ClusterFailed           Ray can't go on: no worker could start, or the cluster is gone
+    ├─ RequestError            a request to a server that isn't answered, whatever it asks
+    │  ├─ TokenRefused         none, unknown, expired or revoked: nobody says which
+    │  ├─ NotAllowed           the token's role doesn't reach that far
+    │  ├─ AccessUnavailable    who may ask can't be looked up, so nobody may
+    │  ├─ RateExceeded         more requests than the token has
+    │  ├─ RequestTooLarge      more bytes, pixels or parts than the server takes
+    │  ├─ RequestTooSlow       its body didn't arrive in time
+    │  └─ DeadlinePassed       the answer wasn't ready in time; the work was given up
     └─ QueryError
        ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
        ├─ TileNotFound
@@ -385,3 +393,55 @@ class FilterInvalid(QueryError):
     """The filter isn't an expression over the atlas's columns."""
 
     cause = "filter-invalid"
+
+
+class RequestError(MicrotomeError):
+    """A request that a server doesn't answer, whatever it asks."""
+
+    cause = "request"
+
+
+class TokenRefused(RequestError):
+    """No token, or one that is unknown, malformed, expired or revoked: the answer is the same."""
+
+    cause = "token-refused"
+
+
+class NotAllowed(RequestError):
+    """The token is good, but its role doesn't reach that far."""
+
+    cause = "not-allowed"
+
+
+class AccessUnavailable(RequestError):
+    """Who may ask can't be looked up: nobody may, until it can."""
+
+    cause = "access-unavailable"
+
+
+class RateExceeded(RequestError):
+    """More requests than the token may send; `retry_after_s` says when the next one may come."""
+
+    cause = "rate-exceeded"
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class RequestTooLarge(RequestError):
+    """More bytes, pixels or parts than the server takes."""
+
+    cause = "too-large"
+
+
+class RequestTooSlow(RequestError):
+    """The body of a request didn't arrive in time."""
+
+    cause = "too-slow"
+
+
+class DeadlinePassed(RequestError):
+    """The answer wasn't ready in time; the work on it was given up."""
+
+    cause = "deadline-passed"
