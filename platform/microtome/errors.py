@@ -47,6 +47,9 @@
     │  ├─ ImagesCorrupt        more images than allowed can't be read
     │  ├─ ResumeImpossible     what was kept of a run is damaged, or of another model
     │  └─ TrainingWriteFailed  the disk is full, or the store refused a checkpoint
+    ├─ EvaluationError         a model can't be judged
+    │  ├─ VectorsInvalid       given vectors: another shape, not finite, or not fitting their labels
+    │  └─ NothingToFind        no query has anything that could be found
     ├─ ClusterFailed           Ray can't go on: no worker could start, or the cluster is gone
     ├─ RequestError            a request to a server that isn't answered, whatever it asks
     │  ├─ TokenRefused         none, unknown, expired or revoked: nobody says which
@@ -339,6 +342,24 @@ class TrainingWriteFailed(TrainingError):
     """The disk is full, or the store refused a checkpoint; the ones before are whole."""
 
     cause = "training-write-failed"
+
+
+class EvaluationError(MicrotomeError):
+    """A model can't be judged as asked."""
+
+    cause = "evaluation"
+
+
+class VectorsInvalid(EvaluationError):
+    """Given vectors have another shape, aren't finite, or don't fit their labels."""
+
+    cause = "vectors-invalid"
+
+
+class NothingToFind(EvaluationError):
+    """No query has anything that could be found: a figure would mean nothing."""
+
+    cause = "nothing-to-find"
 
 
 class AtlasVersionNotFound(AtlasError):
