@@ -1,15 +1,42 @@
-"""A filter as a client says it (field, operator, value), and as Lance's SQL."""
+"""A filter as a client says it (field, operator, value), and as Lance's SQL.
+
+Each condition is checked against the table's columns, then written from our own words, the
+column's name as the table has it, and literals that we escape: nothing of the client's is syntax.
+A null fulfils no condition, as in SQL; nor does a NaN, which Lance alone takes for the largest
+number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
+import numpy as np
 import pyarrow as pa
+
+from microtome.atlas.sql import literal
+from microtome.errors import FilterInvalid
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in", "not_in", "exists"]
 Scalar = bool | int | float | str
+
+MOST_CONDITIONS: Final = 32
+MOST_VALUES: Final = 1000
+MOST_LETTERS: Final = 1000
+
+_COMPARED: Final[Mapping[str, str]] = {
+    "=": "=",
+    "!=": "<>",
+    "<": "<",
+    "<=": "<=",
+    ">": ">",
+    ">=": ">=",
+}
+_LISTED: Final[Mapping[str, str]] = {"in": "IN", "not_in": "NOT IN"}
+_OF_BOOLEANS: Final = frozenset({"=", "!=", "in", "not_in", "exists"})
+_PRIVATE: Final = frozenset({"uri", "stamp", "properties", "run_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +46,7 @@ class Condition:
     Attributes:
         field: the column.
         operator: `exists` takes true (the row has a value) or false (it has none).
-        value: a list for `in` and `not_in`, true or false for `exists`, else one value; moments
-            and days as ISO 8601 texts.
+        value: a list for `in` and `not_in`, true or false for `exists`, else one value.
     """
 
     field: str
@@ -31,12 +57,144 @@ class Condition:
 def compile_filter(conditions: Sequence[Condition], columns: pa.Schema) -> str | None:
     """The conditions, joined by AND, as Lance's SQL; None where there are none.
 
+    Args:
+        conditions: `MOST_CONDITIONS` at most.
+        columns: of the table, see `filterable`.
+
     Raises:
         FilterInvalid: names the field, and what is wrong with it.
     """
-    raise NotImplementedError
+    if len(conditions) > MOST_CONDITIONS:
+        raise FilterInvalid(
+            f"the filter has {len(conditions)} conditions, more than {MOST_CONDITIONS}",
+            remedy="Say several values of one field with `in`.",
+        )
+    allowed = filterable(columns)
+    return " AND ".join(f"({_compiled(one, allowed)})" for one in conditions) or None
+
+
+def check_rows(conditions: Sequence[Condition]) -> None:
+    """Refuse what no token's rows may be limited by: to have no value is no way in.
+
+    Raises:
+        FilterInvalid: an `exists` that is false.
+    """
+    for one in conditions:
+        if one.operator == "exists" and one.value is not True:
+            raise _invalid(one, "a token's rows can't be those without a value", "Name values.")
+
+
+def filterable(columns: pa.Schema) -> pa.Schema:
+    """The columns that a filter may name: texts, numbers and booleans that tell of tissue.
+
+    Vectors and pictures can't be compared; where files lie is the server's business.
+    """
+    return pa.schema([one for one in columns if _is_filterable(one)])
 
 
 def row_columns(tiles: pa.Schema, slides: pa.Schema) -> pa.Schema:
-    """The columns that a token's rows may be limited by: those that both tables have alike."""
-    raise NotImplementedError
+    """The columns that a token's rows may be limited by: those that both tables have alike.
+
+    So one condition says of a tile, of its slide and of its pictures whether they exist.
+    """
+    kinds = {one.name: one.type for one in slides}
+    return pa.schema([one for one in filterable(tiles) if kinds.get(one.name) == one.type])
+
+
+def _is_filterable(column: pa.Field) -> bool:
+    name: str = column.name
+    hidden = name.startswith("_") or name in _PRIVATE or "`" in name  # Lance can't quote the last
+    return bool(_kind(column.type)) and not hidden
+
+
+def _compiled(condition: Condition, columns: pa.Schema) -> str:
+    if condition.field not in columns.names:
+        known = ", ".join(f"{one.name} ({_kind(one.type)})" for one in columns)
+        raise _invalid(condition, "there is no such field", f"There are {known}.")
+    kind = columns.field(condition.field).type
+    column, operator = f"`{condition.field}`", condition.operator
+    if pa.types.is_boolean(kind) and operator not in _OF_BOOLEANS:
+        raise _invalid(condition, f"{operator} doesn't go with true and false", "Use = or !=.")
+    if operator == "exists":
+        if not isinstance(condition.value, bool):
+            raise _invalid(condition, "`exists` takes true or false")
+        return _existing(column, kind) if condition.value else f"NOT ({_existing(column, kind)})"
+    if operator in _LISTED:
+        values = ", ".join(_literal(condition, one, kind) for one in _values(condition))
+        return f"{column} {_LISTED[operator]} ({values}) AND {_existing(column, kind)}"
+    if isinstance(condition.value, list):
+        raise _invalid(condition, f"{operator} takes one value, not a list", "Use `in`.")
+    value = _literal(condition, condition.value, kind)
+    return f"{column} {_COMPARED[operator]} {value} AND {_existing(column, kind)}"
+
+
+def _existing(column: str, kind: pa.DataType) -> str:
+    """Whether a row has a value; a NaN is none."""
+    known = f"{column} IS NOT NULL"
+    return f"{known} AND NOT isnan({column})" if pa.types.is_floating(kind) else known
+
+
+def _values(condition: Condition) -> list[Scalar]:
+    if not isinstance(condition.value, list) or not condition.value:
+        raise _invalid(condition, f"{condition.operator} takes a list of values")
+    if len(condition.value) > MOST_VALUES:
+        raise _invalid(condition, f"there are more than {MOST_VALUES} values", "Ask several times.")
+    return condition.value
+
+
+def _literal(condition: Condition, value: Scalar, kind: pa.DataType) -> str:
+    """A value of the column's type in Lance's SQL.
+
+    Raises:
+        FilterInvalid: it is of another type, or out of the type's range.
+    """
+    wanted = _kind(kind)
+    if wanted == "text" and isinstance(value, str):
+        return literal(_plain(condition, value))
+    if wanted == "boolean" and isinstance(value, bool):
+        return literal(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if wanted == "whole number" and _fits(value, kind):
+            return literal(int(value))
+        if wanted == "number" and _finite(value, kind):
+            return literal(float(value))
+    shown = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}…"
+    raise _invalid(condition, f"{shown} is no {wanted} that it can hold")
+
+
+def _plain(condition: Condition, text: str) -> str:
+    if len(text) > MOST_LETTERS:
+        raise _invalid(condition, f"a value is longer than {MOST_LETTERS} letters")
+    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text):
+        raise _invalid(condition, "a value holds a control character")
+    return text
+
+
+def _fits(value: float, kind: pa.DataType) -> bool:
+    """Whether it is a whole number of the type; Lance can't read the least one of 64 bits."""
+    most = 2 ** (kind.bit_width - 1) - 1
+    return value == value // 1 and -most <= value <= most
+
+
+def _finite(value: float, kind: pa.DataType) -> bool:
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(kind.to_pandas_dtype()(value)))
+    except OverflowError:  # a whole number beyond any float
+        return False
+
+
+def _kind(kind: pa.DataType) -> str:
+    """A column's type as people name it; empty where nothing can be compared with it."""
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_signed_integer(kind):
+        return "whole number"
+    return "number" if pa.types.is_float32(kind) or pa.types.is_float64(kind) else ""
+
+
+def _invalid(condition: Condition, problem: str, remedy: str = "") -> FilterInvalid:
+    field = condition.field if len(condition.field) <= 60 else f"{condition.field[:60]}…"
+    return FilterInvalid(f"the filter on {field!r} can't be used: {problem}", remedy=remedy)
