@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from microtome.atlas import index_files
+from microtome.atlas import derived, index_files
+from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan, Codes
-from microtome.atlas.index_files import IndexUnusable, drop_index, newest_card
+from microtome.atlas.index_files import drop_index, newest_card
 from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.vector_index import bits_of, open_index, stand
 from microtome.atlas.writer import open_writer
@@ -189,7 +190,7 @@ def test_a_store_that_refuses_leaves_the_index_before_it(atlas, model_id, monkey
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(index_files.os, "replace", full)
+    monkeypatch.setattr(derived.os, "replace", full)
     with pytest.raises(AtlasWriteFailed, match="disk is full"):
         refreshed(atlas, model_id)
     monkeypatch.undo()

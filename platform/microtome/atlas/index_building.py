@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_codes import TRAIN_PER_LIST, CodePlan, Codes
 from microtome.atlas.index_files import (
     IndexCard,
-    IndexUnusable,
     drop_index,
     remove_leftovers,
     write_index,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.evidence import Evidence
 from microtome.atlas.findings import Finding
-from microtome.atlas.index_files import IndexUnusable, newest_card
+from microtome.atlas.index_files import newest_card
 from microtome.atlas.schema import TABLES
 from microtome.atlas.vector_index import check_witnesses, open_index, stand
 

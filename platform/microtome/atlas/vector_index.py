@@ -22,8 +22,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_codes import Codes
-from microtome.atlas.index_files import IndexCard, IndexUnusable, newest_card, read_codes
+from microtome.atlas.index_files import IndexCard, newest_card, read_codes
 from microtome.atlas.schema import vector_column
 
 _TINY = np.finfo(np.float32).tiny
