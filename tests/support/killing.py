@@ -118,7 +118,7 @@ def start(job: Callable[..., object], *arguments: Any) -> BaseProcess:
     tests = str(Path(__file__).parents[1])  # Python 3.11 doesn't hand its path on
     with patch.dict(os.environ, {"PYTHONPATH": tests}):
         forkserver.ensure_running()
-    child = _SPAWNER.Process(target=job, args=arguments)
+    child = _SPAWNER.Process(target=job, args=arguments, daemon=True)  # one that hangs ends with us
     child.start()
     return child
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -37,6 +39,7 @@ def batch(count: int = 12) -> tuple[Tensor, Tensor]:
 def gradients_of_halves(rank: int, folder: str) -> None:
     """Be one of two workers: write the gradients of either objective after half of the batch."""
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # else the host's name decides, wherever it leads
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ import torch.multiprocessing as mp
 from microtome_training.objective import ArcFace
 from microtome_training.recipe import ObjectiveRecipe
 from support.made_objectives import arcface, batch, gradients_of_halves, triplets
+
+LIMIT_S = 200
 
 
 def test_arcface_is_the_equation_with_its_margin_in_degrees() -> None:
@@ -75,7 +78,10 @@ def test_equal_images_have_finite_gradients() -> None:
 def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two worker processes wrote their gradients, see `gradients_of_halves`."""
     folder = tmp_path_factory.mktemp("halves")
-    mp.spawn(gradients_of_halves, (str(folder),), nprocs=2)
+    workers = mp.spawn(gradients_of_halves, (str(folder),), nprocs=2, join=False, daemon=True)
+    until_s = time.monotonic() + LIMIT_S
+    while not workers.join(timeout=1):
+        assert time.monotonic() < until_s, "the workers hang"
     return folder
 
 
