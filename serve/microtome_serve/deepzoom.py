@@ -20,8 +20,8 @@ from microtome.tiles.reading import scale_for
 TILE_PX: Final = 254
 OVERLAP_PX: Final = 1  # an inner tile is 256 px a side, which viewers draw quickest
 
-MOST_READ_PX: Final = 8192 * 8192
-"""Pixels that are decoded for one tile, 200 MB: a slide without coarse levels has no other way."""
+MOST_READ_PX: Final = 4096 * 4096
+"""Pixels that are decoded for one tile, 50 MB; all of a slide without coarse levels is too much."""
 
 
 @dataclass(frozen=True, slots=True)
