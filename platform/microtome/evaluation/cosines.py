@@ -1,0 +1,77 @@
+"""Cosines of every query with a whole gallery, a block of queries at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import VectorsInvalid
+from microtome.evaluation.left_out import LeftOut
+
+BLOCK_BYTES: Final = 64 << 20  # of cosines; the product is no quicker with more
+MOST_NAMED: Final = 5
+_ROUNDING: Final = 1e-6  # of a unit vector in float32
+
+
+def scored_blocks(
+    gallery: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    left_out: LeftOut | None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Which queries, and their cosines.
+
+    Args:
+        gallery: (G, D) float32, of unit length: see `unit_vectors`.
+        queries: (Q, D) float32, of unit length.
+        left_out: what each query may not find: its cosine is −inf.
+        block_bytes: memory for the cosines; at least one query's are held.
+
+    Yields:
+        The rows of a block, and (B, G) float32, overwritten by the next one.
+    """
+    if left_out is not None:
+        left_out.check(len(queries), len(gallery))
+    rows_at_once = max(1, min(len(queries), block_bytes // max(1, 4 * len(gallery))))
+    memory = np.empty((rows_at_once, len(gallery)), dtype=np.float32)
+    for start in range(0, len(queries), rows_at_once):
+        rows = slice(start, min(start + rows_at_once, len(queries)))
+        cosines = np.matmul(queries[rows], gallery.T, out=memory[: rows.stop - start])
+        if left_out is not None:
+            own = left_out.queries[rows, None] == left_out.gallery
+            np.copyto(cosines, -np.inf, where=own)
+        yield rows, cosines
+
+
+def unit_vectors(vectors: NDArray[Any], whose: str) -> NDArray[np.float32]:
+    """Vectors at unit length; the same array where they are of it, a vector of zeros stays one.
+
+    Args:
+        vectors: (N, D) of any float type.
+        whose: what to call them in an error: `queries`, `gallery`.
+
+    Raises:
+        VectorsInvalid: not two-dimensional, not numbers, or some hold NaN or infinity.
+    """
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise VectorsInvalid(
+            f"the vectors of the {whose} are an array of shape {vectors.shape} and type "
+            f"{vectors.dtype}, not (images, values) of numbers"
+        )
+    squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
+    if len(broken := np.flatnonzero(~np.isfinite(squares))):
+        named = ", ".join(f"{row:,}" for row in broken[:MOST_NAMED].tolist())
+        raise VectorsInvalid(
+            f"{len(broken):,} of the {len(vectors):,} vectors of the {whose} hold NaN or infinity: "
+            f"row {named}{' …' if len(broken) > MOST_NAMED else ''}, counted from 0",
+            remedy="Embed these images again, or leave them out; they can't be ranked.",
+        )
+    lengths = np.sqrt(squares)
+    if vectors.dtype == np.float32 and np.all(np.abs(lengths - 1) <= _ROUNDING):
+        return vectors
+    lengths[lengths == 0] = 1
+    unit: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+    return unit

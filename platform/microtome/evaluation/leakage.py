@@ -1,0 +1,200 @@
+"""Whether the answers are known beforehand: the same case, image or nearly so on both sides.
+
+Four looks, each at what is there to look at:
+
+- the same group (slide, case) among queries and gallery;
+- the same pixels, by hash, whatever file holds them;
+- the same vector, bit for bit: a copy, or a model that can't tell two images apart;
+- nearly the same vector, cosine at least 0.999 unless said: a copy that was encoded anew, scaled or
+  shifted by a pixel, or again such a model.
+
+What is left out of a query's answers can't leak into them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import EvaluationError
+from microtome.evaluation.left_out import LeftOut
+from microtome.evaluation.neighbours import nearest_in
+
+NEAR: Final = 0.999
+EXAMPLES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is known of queries, or of a gallery; what is None can't be compared.
+
+    Attributes:
+        names: (N,) what to call each image in an example.
+        groups: (N,) slide or case; a None is of no group.
+        hashes: (N,) of the pixels: `datasets.duplicates.pixel_hashes`.
+        vectors: (N, D) any length.
+
+    Raises:
+        EvaluationError: of different lengths N.
+    """
+
+    names: Sequence[str]
+    groups: Sequence[str | None] | None = None
+    hashes: Sequence[str] | None = None
+    vectors: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("groups", "hashes", "vectors"):
+            given = getattr(self, what)
+            if given is not None and len(given) != len(self.names):
+                raise EvaluationError(f"{len(given):,} {what} for {len(self.names):,} images")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look found.
+
+    Attributes:
+        queries: how many queries have such an image in the gallery; None where nothing could be
+            compared.
+        examples: some of them, by name: query and image of the gallery.
+    """
+
+    queries: int | None
+    examples: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """What of the answers was known beforehand.
+
+    Attributes:
+        queries: how many were looked at.
+        same_group: queries of a group that is in the gallery too.
+        same_pixels: queries whose very pixels are in the gallery.
+        same_vector: queries whose very vector is.
+        near_vector: queries with a vector that isn't equal but nearly so.
+        threshold: the cosine that is nearly so.
+    """
+
+    queries: int
+    same_group: Look
+    same_pixels: Look
+    same_vector: Look
+    near_vector: Look
+    threshold: float
+
+    @property
+    def found(self) -> bool:
+        """Whether any look found anything."""
+        return any(look.queries for look in self._looks().values())
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was found and what could not be looked for, a sentence each; none if all is well."""
+        said = {
+            "same_group": ("are of a group that is in the gallery too", "groups"),
+            "same_pixels": ("have their very pixels in the gallery", "pixel hashes"),
+            "same_vector": ("have their very vector in the gallery", "vectors"),
+            "near_vector": (
+                f"have a vector in the gallery with a cosine of {self.threshold:g} or more: copies "
+                "encoded anew, or images that the model can't tell apart",
+                "",
+            ),
+        }
+        lines = []
+        for name, look in self._looks().items():
+            what, needed = said[name]
+            if look.queries:
+                query, image = look.examples[0]
+                lines.append(
+                    f"{look.queries:,} of {self.queries:,} queries {what}, e.g. {query} and {image}"
+                )
+            elif look.queries is None and needed:
+                lines.append(
+                    f"without {needed} of both sides it can't be said whether they share any"
+                )
+        return tuple(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes by name, ready for `json.dumps`."""
+        return {"found": self.found} | asdict(self)
+
+    def _looks(self) -> dict[str, Look]:
+        return {
+            "same_group": self.same_group,
+            "same_pixels": self.same_pixels,
+            "same_vector": self.same_vector,
+            "near_vector": self.near_vector,
+        }
+
+
+def check(
+    queries: Side, gallery: Side, *, left_out: LeftOut | None = None, threshold: float = NEAR
+) -> Leakage:
+    """Look for images of the queries, or of their groups, in the gallery.
+
+    Args:
+        queries: who asks.
+        gallery: who is found; the same images where a set asks itself, with `left_out` then.
+        left_out: what each query may not find: that is no leak.
+        threshold: cosine from which two vectors are nearly the same.
+
+    Raises:
+        VectorsInvalid: vectors that hold NaN or infinity, or are of two lengths.
+        EvaluationError: groups in `left_out` for another number of images.
+    """
+    if left_out is not None:
+        left_out.check(len(queries.names), len(gallery.names))
+    names = queries.names, gallery.names
+    keys = {
+        "same_group": (queries.groups, gallery.groups),
+        "same_pixels": (queries.hashes, gallery.hashes),
+        "same_vector": (_bytes(queries.vectors), _bytes(gallery.vectors)),
+    }
+    pairs = {
+        name: None if here is None or there is None else _shared(here, there, left_out)
+        for name, (here, there) in keys.items()
+    }
+    near = None
+    if queries.vectors is not None and gallery.vectors is not None:
+        nearest = nearest_in(gallery.vectors, queries.vectors, 1, left_out=left_out)
+        near = {
+            int(query): int(nearest.places[query, 0])
+            for query in np.flatnonzero(nearest.scores[:, 0] >= threshold)
+            if query not in (pairs["same_vector"] or {})
+        }
+    looks = {name: _look(found, names) for name, found in (pairs | {"near_vector": near}).items()}
+    return Leakage(len(queries.names), **looks, threshold=threshold)
+
+
+def _bytes(vectors: NDArray[Any] | None) -> list[bytes] | None:
+    return None if vectors is None else [np.ascontiguousarray(row).tobytes() for row in vectors]
+
+
+def _shared(
+    here: Sequence[Hashable], there: Sequence[Hashable], left_out: LeftOut | None
+) -> dict[int, int]:
+    """Each query that shares its key with an image it may find, and the first such image."""
+    places = defaultdict(list)
+    for place, key in enumerate(there):
+        if key is not None:
+            places[key].append(place)
+    shared = {}
+    for query, key in enumerate(here):
+        for place in places.get(key, ()):
+            if left_out is None or left_out.queries[query] != left_out.gallery[place]:
+                shared[query] = place
+                break
+    return shared
+
+
+def _look(pairs: dict[int, int] | None, names: tuple[Sequence[str], Sequence[str]]) -> Look:
+    if pairs is None:
+        return Look(None)
+    some = list(pairs.items())[:EXAMPLES]
+    return Look(len(pairs), tuple((names[0][query], names[1][place]) for query, place in some))

@@ -1,0 +1,88 @@
+"""What a query may not find: its own image, its own slide or its own case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.errors import EvaluationError
+
+NO_GROUP: Final = (-1, -2)
+"""The number of a query, and of an image of the gallery, that is of no group: two that differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Groups by number: a query never finds an image whose number is its own.
+
+    Attributes:
+        queries: (Q,) int64, the group of each query.
+        gallery: (G,) int64, the group of each image of the gallery.
+        ungrouped: queries of which nobody says what group they are of; no more than their own
+            image is left out of what they find.
+    """
+
+    queries: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    ungrouped: int = 0
+
+    @classmethod
+    def own_image(cls, images: int) -> Self:
+        """A set asks itself: each image finds all others."""
+        numbers = np.arange(images, dtype=np.int64)
+        return cls(numbers, numbers, images)
+
+    @classmethod
+    def within(cls, groups: Sequence[str | None]) -> Self:
+        """A set asks itself: each image finds those of other groups; None is a group of its own."""
+        first: dict[str, int] = {}
+        numbers = np.array(
+            [i if group is None else first.setdefault(group, i) for i, group in enumerate(groups)],
+            dtype=np.int64,
+        )
+        return cls(numbers, numbers, sum(group is None for group in groups))
+
+    @classmethod
+    def between(cls, queries: Sequence[str | None], gallery: Sequence[str | None]) -> Self:
+        """A set asks another one: None, here or there, is left out of nothing."""
+        number = {group: i for i, group in enumerate(dict.fromkeys([*queries, *gallery]))}
+        return cls(
+            np.array([NO_GROUP[0] if g is None else number[g] for g in queries], dtype=np.int64),
+            np.array([NO_GROUP[1] if g is None else number[g] for g in gallery], dtype=np.int64),
+            sum(group is None for group in queries),
+        )
+
+    def check(self, queries: int, gallery: int) -> None:
+        """Raise `EvaluationError` unless there is a group for each of so many vectors."""
+        if (len(self.queries), len(self.gallery)) != (queries, gallery):
+            raise EvaluationError(
+                f"groups were given for {len(self.queries):,} queries and {len(self.gallery):,} "
+                f"images of the gallery, but there are {queries:,} and {gallery:,}"
+            )
+
+
+def findable(
+    query_labels: NDArray[np.int64], gallery_labels: NDArray[np.int64], left_out: LeftOut | None
+) -> NDArray[np.int64]:
+    """(Q,) int64: R, how many images of its own class each query may find.
+
+    With labels that are all alike it is how many images the query may find at all.
+    """
+    relevant = _occurrences(query_labels, gallery_labels)
+    if left_out is None:
+        return relevant
+    classes = 1 + max(query_labels.max(initial=0), gallery_labels.max(initial=0))
+    return relevant - _occurrences(
+        left_out.queries * classes + query_labels, left_out.gallery * classes + gallery_labels
+    )
+
+
+def _occurrences(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    ordered = np.sort(among)
+    last, first = (np.searchsorted(ordered, wanted, side) for side in ("right", "left"))
+    occurrences: NDArray[np.int64] = last - first
+    return occurrences
