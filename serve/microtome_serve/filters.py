@@ -8,10 +8,13 @@ number.
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +40,11 @@ _COMPARED: Final[Mapping[str, str]] = {
 _LISTED: Final[Mapping[str, str]] = {"in": "IN", "not_in": "NOT IN"}
 _OF_BOOLEANS: Final = frozenset({"=", "!=", "in", "not_in", "exists"})
 _PRIVATE: Final = frozenset({"uri", "stamp", "properties", "run_id"})
+
+
+_WRITTEN: Final = re.compile(
+    r"(?P<field>[^=!<>]+?)(?:\s*(?P<compared>!=|<=|>=|=|<|>)|(?P<listed>\s+in\s))(?P<value>.+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,32 @@ def compile_filter(conditions: Sequence[Condition], columns: pa.Schema) -> str |
     return " AND ".join(f"({_compiled(one, allowed)})" for one in conditions) or None
 
 
+def parse_condition(text: str) -> Condition:
+    """Read `site = north`, `age >= 60` or `site in north, south`; see `typed` for the values.
+
+    Raises:
+        FilterInvalid: it is none of these.
+    """
+    read = _WRITTEN.fullmatch(text)
+    if read is None:
+        raise FilterInvalid(
+            f"{text!r} is no condition",
+            remedy="Write FIELD OPERATOR VALUE: site = north, age >= 60, site in north, south.",
+        )
+    field, value = read["field"].strip(), read["value"].strip()
+    if read["listed"]:
+        return Condition(field, "in", [one.strip() for one in value.split(",")])
+    return Condition(field, cast(Operator, read["compared"]), value)
+
+
+def typed(conditions: Sequence[Condition], columns: pa.Schema) -> list[Condition]:
+    """The conditions with texts as their column's numbers and booleans, where they say such.
+
+    For what people and issuers write, who don't know an atlas's columns.
+    """
+    return [_typed(one, columns) for one in conditions]
+
+
 def check_rows(conditions: Sequence[Condition]) -> None:
     """Refuse what no token's rows may be limited by: to have no value is no way in.
 
@@ -99,6 +133,23 @@ def row_columns(tiles: pa.Schema, slides: pa.Schema) -> pa.Schema:
     """
     kinds = {one.name: one.type for one in slides}
     return pa.schema([one for one in filterable(tiles) if kinds.get(one.name) == one.type])
+
+
+def _typed(condition: Condition, columns: pa.Schema) -> Condition:
+    if condition.field not in columns.names or condition.operator == "exists":
+        return condition
+    kind = _kind(columns.field(condition.field).type)
+
+    def read(value: Scalar) -> Scalar:
+        if not isinstance(value, str) or kind == "text":
+            return value
+        with suppress(ValueError):
+            said = json.loads(value)
+            return said if isinstance(said, bool | int | float) else value
+        return value
+
+    value = condition.value
+    return replace(condition, value=[*map(read, value)] if isinstance(value, list) else read(value))
 
 
 def _is_filterable(column: pa.Field) -> bool:
