@@ -1,0 +1,57 @@
+"""Why a server does not answer."""
+
+from __future__ import annotations
+
+from microtome.errors.root import MicrotomeError
+
+
+class RequestError(MicrotomeError):
+    """A request that a server doesn't answer, whatever it asks."""
+
+    cause = "request"
+
+
+class TokenRefused(RequestError):
+    """No token, or one that is unknown, malformed, expired or revoked: the answer is the same."""
+
+    cause = "token-refused"
+
+
+class NotAllowed(RequestError):
+    """The token is good, but its role doesn't reach that far."""
+
+    cause = "not-allowed"
+
+
+class AccessUnavailable(RequestError):
+    """Who may ask can't be looked up: nobody may, until it can."""
+
+    cause = "access-unavailable"
+
+
+class RateExceeded(RequestError):
+    """More requests than the token may send; `retry_after_s` says when the next one may come."""
+
+    cause = "rate-exceeded"
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class RequestTooLarge(RequestError):
+    """More bytes, pixels or parts than the server takes."""
+
+    cause = "too-large"
+
+
+class RequestTooSlow(RequestError):
+    """The body of a request didn't arrive in time."""
+
+    cause = "too-slow"
+
+
+class DeadlinePassed(RequestError):
+    """The answer wasn't ready in time; the work on it was given up."""
+
+    cause = "deadline-passed"
