@@ -14,7 +14,7 @@ from microtome.errors import SettingError
 from microtome.evaluation.collection import Collection, Places
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Arm:
     """One way of asking.
 

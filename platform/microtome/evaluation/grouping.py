@@ -15,12 +15,13 @@ Columns = Mapping[str, Sequence[object]]
 
 
 def regrouped(collection: Collection, wanted: str, columns: Columns) -> Collection:
-    """The collection with the groups that a column or a pattern gives.
+    r"""The collection with the groups that a column or a pattern gives.
 
     Args:
         collection: its names are what a pattern looks into.
         wanted: a name in `columns`, or a regular expression whose first bracket, or whole match,
-            is the group: `SOB_._[A-Z]+-([^-]+-[^-]+)-` finds a patient in BreakHis's file names.
+            is the group; a named bracket says what it is. `(?P<patient>\d+-\w+)-100-` finds the
+            patient in BreakHis's file names.
         columns: what there is to group by.
 
     Raises:
@@ -31,8 +32,9 @@ def regrouped(collection: Collection, wanted: str, columns: Columns) -> Collecti
         groups = tuple(None if one is None else str(one) for one in columns[wanted])
         grouped_by = wanted
     else:
-        groups = _matched(_pattern(wanted, columns), collection.names)
-        grouped_by = "group"
+        pattern = _pattern(wanted, columns)
+        groups = _matched(pattern, collection.names)
+        grouped_by = next(iter(pattern.groupindex), "group")
     lacking = [name for name, one in zip(collection.names, groups, strict=True) if one is None]
     if lacking:
         raise SplitImpossible(
