@@ -59,6 +59,12 @@
     │  ├─ RequestTooLarge      more bytes, pixels or parts than the server takes
     │  ├─ RequestTooSlow       its body didn't arrive in time
     │  └─ DeadlinePassed       the answer wasn't ready in time; the work was given up
+    ├─ ServerError             a server was asked, and there is no answer that can be used
+    │  ├─ ServerUnreachable
+    │  ├─ ServerBusy           more to do than it can, also after several tries
+    │  ├─ ServerFailed
+    │  ├─ ServerRefused        for a reason that has no error of its own here
+    │  └─ AnswerUnreadable     no answer of a Microtome server, or of another version
     └─ QueryError
        ├─ QueryUnreadable      neither an image, a tile id nor a region of a slide
        ├─ TileNotFound
@@ -107,12 +113,18 @@ from microtome.errors.models import (
 )
 from microtome.errors.requests import (
     AccessUnavailable,
+    AnswerUnreadable,
     DeadlinePassed,
     NotAllowed,
     RateExceeded,
     RequestError,
     RequestTooLarge,
     RequestTooSlow,
+    ServerBusy,
+    ServerError,
+    ServerFailed,
+    ServerRefused,
+    ServerUnreachable,
     TokenRefused,
 )
 from microtome.errors.root import (
@@ -147,6 +159,7 @@ from microtome.errors.sources import (
 
 __all__ = [
     "AccessUnavailable",
+    "AnswerUnreadable",
     "AtlasBusy",
     "AtlasDamaged",
     "AtlasError",
@@ -184,6 +197,11 @@ __all__ = [
     "RequestTooLarge",
     "RequestTooSlow",
     "ResumeImpossible",
+    "ServerBusy",
+    "ServerError",
+    "ServerFailed",
+    "ServerRefused",
+    "ServerUnreachable",
     "SettingError",
     "SlideChanged",
     "SlideEmpty",

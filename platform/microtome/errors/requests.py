@@ -1,4 +1,4 @@
-"""Why a server does not answer."""
+"""Why a server does not answer, and what its client makes of it."""
 
 from __future__ import annotations
 
@@ -55,3 +55,39 @@ class DeadlinePassed(RequestError):
     """The answer wasn't ready in time; the work on it was given up."""
 
     cause = "deadline-passed"
+
+
+class ServerError(MicrotomeError):
+    """A server was asked, and there is no answer that can be used."""
+
+    cause = "server"
+
+
+class ServerUnreachable(ServerError):
+    """Nobody answers at the server's address, or not in time."""
+
+    cause = "server-unreachable"
+
+
+class ServerBusy(ServerError):
+    """The server has more to do than it can, also after several tries."""
+
+    cause = "overloaded"
+
+
+class ServerFailed(ServerError):
+    """The server couldn't do what it should; its log says why."""
+
+    cause = "server-failed"
+
+
+class ServerRefused(ServerError):
+    """The server doesn't take the request, for a reason that has no error of its own here."""
+
+    cause = "server-refused"
+
+
+class AnswerUnreadable(ServerError):
+    """What was answered is no answer of a Microtome server, or of another version."""
+
+    cause = "answer-unreadable"
