@@ -14,6 +14,7 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/overview.png
 	$(BIN)/microtome demo --folder demo
 
+test test-long test-kill: export OMP_NUM_THREADS = 1  # made data are small: more threads wait on each other
 test: check  ## everything that CI runs
 	$(BIN)/pytest
 
