@@ -14,7 +14,8 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/overview.png
 	$(BIN)/microtome demo --folder demo
 
-test test-long test-kill: export OMP_NUM_THREADS = 1  # made data are small: more threads wait on each other
+# What tests make is small: two threads on it wait for each other most of the time.
+test test-long test-kill: export OMP_NUM_THREADS = 1
 test: check  ## everything that CI runs
 	$(BIN)/pytest
 
