@@ -14,7 +14,8 @@ from microtome.evaluation.at_r import average_precision_at_r
 from microtome.evaluation.cosines import BLOCK_BYTES, scored_blocks, unit_vectors
 from microtome.evaluation.left_out import LeftOut, findable
 from microtome.evaluation.metrics import KS, Scores, judge
-from microtome.evaluation.neighbours import Neighbours, check_lengths, no_neighbours, take_best
+from microtome.evaluation.neighbours import Neighbours, check_lengths, no_neighbours
+from microtome.evaluation.selection import take_best
 
 DEPTH: Final = 100
 """Neighbours that are kept of each query, where no metric asks for more."""

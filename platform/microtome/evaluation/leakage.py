@@ -13,16 +13,16 @@ What is left out of a query's answers can't leak into them.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import EvaluationError
-from microtome.evaluation.left_out import LeftOut
+from microtome.evaluation.cosines import digests
+from microtome.evaluation.left_out import LeftOut, findable
 from microtome.evaluation.neighbours import nearest_in
 
 NEAR: Final = 0.999
@@ -151,50 +151,92 @@ def check(
     if left_out is not None:
         left_out.check(len(queries.names), len(gallery.names))
     names = queries.names, gallery.names
-    keys = {
-        "same_group": (queries.groups, gallery.groups),
-        "same_pixels": (queries.hashes, gallery.hashes),
-        "same_vector": (_bytes(queries.vectors), _bytes(gallery.vectors)),
-    }
-    pairs = {
-        name: None if here is None or there is None else _shared(here, there, left_out)
-        for name, (here, there) in keys.items()
-    }
-    near = None
-    if queries.vectors is not None and gallery.vectors is not None:
-        nearest = nearest_in(gallery.vectors, queries.vectors, 1, left_out=left_out)
-        near = {
-            int(query): int(nearest.places[query, 0])
-            for query in np.flatnonzero(nearest.scores[:, 0] >= threshold)
-            if query not in (pairs["same_vector"] or {})
-        }
-    looks = {name: _look(found, names) for name, found in (pairs | {"near_vector": near}).items()}
-    return Leakage(len(queries.names), **looks, threshold=threshold)
+    vectors = _Shared.of(_digests(queries), _digests(gallery), left_out)
+    return Leakage(
+        len(queries.names),
+        _look(_Shared.of(queries.groups, gallery.groups, left_out), names),
+        _look(_Shared.of(queries.hashes, gallery.hashes, left_out), names),
+        _look(vectors, names),
+        _look(vectors and _Near.among(queries, gallery, vectors, threshold), names),
+        threshold,
+    )
 
 
-def _bytes(vectors: NDArray[Any] | None) -> list[bytes] | None:
-    return None if vectors is None else [np.ascontiguousarray(row).tobytes() for row in vectors]
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Keys of both sides as numbers: equal ones are shared.
+
+    Attributes:
+        asked: (Q,) of the queries.
+        found: (G,) of the gallery.
+        left_out: what each query may not find.
+    """
+
+    asked: NDArray[np.int64]
+    found: NDArray[np.int64]
+    left_out: LeftOut | None
+
+    @classmethod
+    def of(
+        cls,
+        here: Sequence[Hashable] | None,
+        there: Sequence[Hashable] | None,
+        left_out: LeftOut | None,
+    ) -> Self | None:
+        if here is None or there is None:
+            return None
+        number = {key: i for i, key in enumerate(dict.fromkeys([*here, *there]))}
+        number.pop(None, None)  # who has no key shares none
+        asked = np.array([number.get(key, len(number) + 1) for key in here], dtype=np.int64)
+        found = np.array([number.get(key, len(number) + 2) for key in there], dtype=np.int64)
+        return cls(asked, found, left_out)
+
+    def queries(self) -> NDArray[np.int64]:
+        """Those that share their key with an image they may find."""
+        return np.flatnonzero(findable(self.asked, self.found, self.left_out))
+
+    def example(self, query: int) -> int:
+        """The first such image of a query."""
+        shared = self.found == self.asked[query]
+        if self.left_out is not None:
+            shared &= self.left_out.gallery != self.left_out.queries[query]
+        return int(shared.argmax())
 
 
-def _shared(
-    here: Sequence[Hashable], there: Sequence[Hashable], left_out: LeftOut | None
-) -> dict[int, int]:
-    """Each query that shares its key with an image it may find, and the first such image."""
-    places = defaultdict(list)
-    for place, key in enumerate(there):
-        if key is not None:
-            places[key].append(place)
-    shared = {}
-    for query, key in enumerate(here):
-        for place in places.get(key, ()):
-            if left_out is None or left_out.queries[query] != left_out.gallery[place]:
-                shared[query] = place
-                break
-    return shared
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """Queries whose nearest image is nearly, but not quite, the same.
+
+    Attributes:
+        of: (N,) which queries.
+        nearest: (Q,) the nearest image of each query.
+    """
+
+    of: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+
+    @classmethod
+    def among(cls, queries: Side, gallery: Side, equal: _Shared, threshold: float) -> Self:
+        found = nearest_in(gallery.vectors, queries.vectors, 1, left_out=equal.left_out)
+        near = np.flatnonzero(found.scores[:, 0] >= threshold)
+        return cls(np.setdiff1d(near, equal.queries()), found.places[:, 0])
+
+    def queries(self) -> NDArray[np.int64]:
+        """Those with such an image."""
+        return self.of
+
+    def example(self, query: int) -> int:
+        """That image."""
+        return int(self.nearest[query])
 
 
-def _look(pairs: dict[int, int] | None, names: tuple[Sequence[str], Sequence[str]]) -> Look:
-    if pairs is None:
+def _digests(side: Side) -> list[bytes] | None:
+    return None if side.vectors is None else digests(side.vectors)
+
+
+def _look(found: _Shared | _Near | None, names: tuple[Sequence[str], Sequence[str]]) -> Look:
+    if found is None:
         return Look(None)
-    some = list(pairs.items())[:EXAMPLES]
-    return Look(len(pairs), tuple((names[0][query], names[1][place]) for query, place in some))
+    queries = found.queries().tolist()
+    some = [(names[0][query], names[1][found.example(query)]) for query in queries[:EXAMPLES]]
+    return Look(len(queries), tuple(some))

@@ -76,8 +76,12 @@ def findable(
     if left_out is None:
         return relevant
     classes = 1 + max(query_labels.max(initial=0), gallery_labels.max(initial=0))
+    groups = np.concatenate([left_out.queries, left_out.gallery])
+    of_query, of_gallery = np.split(
+        np.unique(groups, return_inverse=True)[1], [len(left_out.queries)]
+    )
     return relevant - _occurrences(
-        left_out.queries * classes + query_labels, left_out.gallery * classes + gallery_labels
+        of_query * classes + query_labels, of_gallery * classes + gallery_labels
     )
 
 

@@ -12,6 +12,7 @@ from microtome.config import check_whole
 from microtome.errors import VectorsInvalid
 from microtome.evaluation.cosines import BLOCK_BYTES, scored_blocks, unit_vectors
 from microtome.evaluation.left_out import LeftOut
+from microtome.evaluation.selection import take_best
 
 MISSING: Final = -1
 """The place of a neighbour that isn't there."""
@@ -86,14 +87,3 @@ def check_lengths(gallery: NDArray[Any], queries: NDArray[Any]) -> None:
             f"{gallery.shape[-1]}",
             remedy="Compare vectors of one model.",
         )
-
-
-def take_best(
-    cosines: NDArray[np.float32], places: NDArray[np.int64], scores: NDArray[np.float32]
-) -> None:
-    """Write the best of each row of (B, G) cosines into (B, k) places and scores."""
-    k = min(places.shape[1], cosines.shape[1])
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(cosines, order, axis=1)
-    scores[:, :k] = best
-    places[:, :k] = np.where(np.isneginf(best), MISSING, order)
