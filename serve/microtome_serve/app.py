@@ -13,6 +13,7 @@ from ray import serve
 
 from microtome_serve.embedding import Embedder
 from microtome_serve.ingress import Ingress
+from microtome_serve.picture_reading import Pictures
 from microtome_serve.searching import SearchReplica
 from microtome_serve.settings import ServeSettings
 
@@ -50,4 +51,5 @@ def application(settings: ServeSettings) -> serve.Application:
     """The graph of resolved settings."""
     embedder = Embedder.options(**settings.embedder.options()).bind(settings.model, settings)
     search = SearchReplica.options(**settings.search.options()).bind(settings, embedder)
-    return Ingress.options(**settings.ingress.options()).bind(settings, search, embedder)
+    pictures = Pictures.options(**settings.pictures.options()).bind(settings)
+    return Ingress.options(**settings.ingress.options()).bind(settings, search, pictures)

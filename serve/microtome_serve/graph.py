@@ -1,4 +1,4 @@
-"""What the routes ask: the handles of the deployments behind the ingress."""
+"""What the routes ask: the deployments behind the ingress."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
-from ray.serve.handle import DeploymentHandle
 
+from microtome_serve.calling import Calls
 from microtome_serve.settings import ServeSettings
 
 
@@ -17,13 +17,13 @@ class Graph:
 
     Attributes:
         settings: the server's.
-        search: handle of `SearchReplica`.
-        embedder: handle of `Embedder`.
+        search: `SearchReplica`.
+        pictures: `Pictures`.
     """
 
     settings: ServeSettings
-    search: DeploymentHandle
-    embedder: DeploymentHandle
+    search: Calls
+    pictures: Calls
 
 
 def graph_of(request: Request) -> Graph:

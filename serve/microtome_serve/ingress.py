@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from microtome import __version__
-from microtome_serve import problems, routes_atlas, routes_search
+from microtome_serve import (
+    access,
+    problems,
+    routes_atlas,
+    routes_embed,
+    routes_pictures,
+    routes_search,
+    routes_slides,
+)
+from microtome_serve.calling import Calls
 from microtome_serve.graph import Graph
 from microtome_serve.settings import ServeSettings
+
+DESCRIPTION: Final = """
+Finds tissue that looks alike in an archive of whole-slide images.
+
+Ask `/v1/search` with a tile, a region, a slide, a case or vectors, `/v1/search/image` with a
+picture. What a token may not see isn't there for it. Refusals are problem documents (RFC 9457).
+"""
 
 
 def build_api(graph: Graph) -> FastAPI:
     """The HTTP interface of a graph."""
-    api = FastAPI(title="Microtome", version=__version__)
+    api = FastAPI(title="Microtome", version=__version__, description=DESCRIPTION)
     api.state.graph = graph
-    for routes in (routes_atlas, routes_search):
+    # Pictures come before slides: a slide's id is the rest of a path, whatever it ends with.
+    for routes in (routes_atlas, routes_search, routes_embed, routes_pictures, routes_slides):
         api.include_router(routes.router)
+    settings = graph.settings
+    access.install(api, access.Gate(settings.auth, settings.limits, graph.search.columns.remote))
     problems.install(api)
     return api
 
@@ -28,10 +49,10 @@ class Ingress:
     """Turns requests into calls of the graph."""
 
     def __init__(
-        self, settings: ServeSettings, search: DeploymentHandle, embedder: DeploymentHandle
+        self, settings: ServeSettings, search: DeploymentHandle, pictures: DeploymentHandle
     ) -> None:
-        self._graph = Graph(settings, search, embedder)
+        self._graph = Graph(settings, Calls(search), Calls(pictures))
 
-    def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201 - Serve's name for it
+    def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve runs in each replica."""
         return build_api(self._graph)

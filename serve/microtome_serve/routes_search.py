@@ -1,30 +1,77 @@
-"""`POST /v1/search`: what looks alike."""
+"""`POST /v1/search`: what looks alike; `POST /v1/search/image`: what looks like a picture."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-from fastapi import APIRouter
-from pydantic import BaseModel
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
-from microtome.search.query import VectorQuery
-from microtome.search.result import SearchSettings
-from microtome_serve.graph import Served
+from microtome.errors import RequestTooLarge, SettingError
+from microtome_serve.access import Access, Reader
+from microtome_serve.asking import Ask
+from microtome_serve.graph import Graph, Served
+from microtome_serve.problems import responses
+from microtome_serve.schemas import SearchAnswer, SearchOptions, SearchRequest
+from microtome_serve.uploads import image_queries
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
+Options = Annotated[
+    str,
+    Form(
+        description="What is to be found, as in `/v1/search`, as JSON.",
+        examples=['{"k": 5, "level": "tile", "query_mpp": 0.5}'],
+    ),
+]
 
-class SearchRequest(BaseModel):
-    """A search by vector."""
 
-    vector: list[float]
-    k: int = 10
+@router.post(
+    "/search",
+    summary="What looks alike",
+    response_model=SearchAnswer,
+    responses=responses(404, 413),
+)
+async def search(access: Reader, graph: Served, asked: SearchRequest) -> Response:
+    """Find tiles, regions, slides or cases that look like tiles, regions, slides or vectors.
+
+    Scores are exact cosines. Equal scores come by id, so that pages don't overlap.
+    """
+    if len(asked.queries) > graph.settings.limits.queries:
+        raise RequestTooLarge(
+            f"{len(asked.queries)} queries are more than {graph.settings.limits.queries}",
+            remedy="Ask several times.",
+        )
+    return await _answered(access, graph, [asked.ask(one.query()) for one in asked.queries])
 
 
-@router.post("/search", summary="What looks alike")
-async def search(asked: SearchRequest, graph: Served) -> dict[str, Any]:
-    """The tiles nearest to a vector."""
-    query = VectorQuery(np.array([asked.vector], dtype=np.float32))
-    answer: dict[str, Any] = await graph.search.search.remote(query, SearchSettings(k=asked.k))
-    return answer
+@router.post(
+    "/search/image",
+    summary="What looks like a picture",
+    response_model=SearchAnswer,
+    responses=responses(404, 413),
+)
+async def search_image(
+    access: Reader,
+    graph: Served,
+    images: Annotated[list[UploadFile], File(description="PNG, JPEG, TIFF or WebP.")],
+    options: Options = "{}",
+) -> Response:
+    """As `/v1/search`, by uploaded pictures of tissue; each is a query."""
+    try:
+        wanted = SearchOptions.model_validate_json(options)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [one | {"loc": ("body", "options", *one["loc"])} for one in error.errors()]
+        ) from None
+    queries = await image_queries(images, graph.settings.limits)
+    return await _answered(access, graph, [wanted.ask(query) for query in queries])
+
+
+async def _answered(access: Access, graph: Graph, asks: list[Ask]) -> Response:
+    most = graph.settings.limits.k
+    if asks[0].depth > most:
+        raise SettingError(f"k and offset must be {most} together at most, not {asks[0].depth}")
+    found: bytes = await graph.search.search.remote(access, tuple(asks))
+    return Response(b'{"results":' + found + b"}", media_type="application/json")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from microtome.config import check_fraction, check_positive, check_whole
 from microtome.errors import SettingError
-
-MOST_HITS: Final = 1000
+from microtome_serve.access import AuthSettings
+from microtome_serve.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,13 @@ class ServeSettings:
         candidate: a model that is rolled out beside it; its vectors must be in the atlas.
         shadow: share of the queries that the candidate answers, too, in the background.
         allow_licences: non-permissive licences of weights that are allowed, by name.
-        most_hits: the largest `k` of a query.
-        deadline_s: seconds after which a request is given up; a request may ask for less.
+        auth: who may ask.
+        limits: what one request may cost.
         batching: of tiles.
         ingress: the deployment that speaks HTTP.
         search: the one that holds the atlas.
         embedder: the one that holds the model.
+        pictures: the one that reads slides.
     """
 
     atlas: str
@@ -104,19 +105,18 @@ class ServeSettings:
     candidate: str | None = None
     shadow: float = 0.0
     allow_licences: tuple[str, ...] = ()
-    most_hits: int = MOST_HITS
-    deadline_s: float = 10.0
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    limits: Limits = field(default_factory=Limits)
     batching: Batching = field(default_factory=Batching)
     ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=256, max_queued=256))
     search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=32))
     embedder: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=64))
+    pictures: Scale = field(default_factory=Scale)
 
     def __post_init__(self) -> None:
         if not self.atlas:
             raise SettingError("name the atlas to serve", remedy="Pass --atlas URI.")
         check_fraction("shadow", self.shadow)
-        check_whole("most_hits", self.most_hits, least=1, most=100_000)
-        check_positive("deadline_s", self.deadline_s, most=3600.0)
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> Self:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from microtome_serve.access import AuthSettings
 from microtome_serve.settings import Scale, ServeSettings
 from support.served_atlas import index_served
 
@@ -35,7 +36,14 @@ def served_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def serve_settings(served_folder: Path) -> ServeSettings:
     """What the server of `server` is told."""
-    return ServeSettings(str(served_folder / "atlas"), ingress=SMALL, search=SMALL, embedder=SMALL)
+    return ServeSettings(
+        str(served_folder / "atlas"),
+        auth=AuthSettings(open=True),
+        ingress=SMALL,
+        search=SMALL,
+        embedder=SMALL,
+        pictures=SMALL,
+    )
 
 
 @pytest.fixture(scope="session")

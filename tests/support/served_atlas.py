@@ -1,4 +1,4 @@
-"""An atlas of two sites, of real slides and a model that ships: what the tests of the server ask."""
+"""An atlas of two sites, of real slides and a model that ships, for the tests of the server."""
 
 from __future__ import annotations
 

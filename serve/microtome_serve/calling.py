@@ -1,0 +1,82 @@
+"""Calling a deployment: what is given up is cancelled, what died with its process is asked again.
+
+Every method of the graph only reads, so it may be asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from microtome.errors import DeadlinePassed
+
+LOST: Final = (ActorDiedError, ActorUnavailableError)
+"""What is raised for a call whose replica's process died meanwhile."""
+TRIES: Final = 3  # a replica that took a dead one's place may be hit by what killed the first
+
+
+class Calls:
+    """A deployment's methods: `await calls.method.remote(…)`, or from a thread `.result(…)`.
+
+    A method that isn't known is an error of the deployment, as with the handle itself.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    def __getattr__(self, method: str) -> Call:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return Call(getattr(self._handle, method))
+
+    def __reduce__(self) -> tuple[type[Calls], tuple[DeploymentHandle]]:
+        return Calls, (self._handle,)
+
+
+class Call:
+    """One method of a deployment."""
+
+    def __init__(self, method: DeploymentHandle) -> None:
+        self._method = method
+
+    async def remote(self, *args: Any) -> Any:
+        """Its answer; whoever stops waiting for it ends the work on it.
+
+        Raises:
+            RayTaskError: what the method raised.
+            BackPressureError: too many wait already.
+        """
+        for left in reversed(range(TRIES)):
+            response = self._method.remote(*args)
+            try:
+                return await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+            except LOST:
+                if not left:
+                    raise
+        raise AssertionError  # pragma: no cover - the last try returns or raises
+
+    def result(self, *args: Any, timeout_s: float) -> Any:
+        """As `remote`, from a thread without a loop.
+
+        Raises:
+            DeadlinePassed: no answer came in time.
+        """
+        for left in reversed(range(TRIES)):
+            response = self._method.remote(*args)
+            try:
+                return response.result(timeout_s=timeout_s)
+            except TimeoutError:
+                response.cancel()
+                raise DeadlinePassed(
+                    "the model didn't answer in time", remedy="Ask for less, or again later."
+                ) from None
+            except LOST:
+                if not left:
+                    raise
+        raise AssertionError  # pragma: no cover - the last try returns or raises
