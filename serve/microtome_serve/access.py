@@ -1,21 +1,43 @@
-"""Who may ask, and which rows exist for them."""
+"""Who may ask, and which rows exist for them.
+
+`Authorization: Bearer …` → a token of ours, or an issuer's JWT → name, role, rows → rate → the
+rows in the atlas's SQL. Whatever can't be looked up lets nobody in.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import pyarrow as pa
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from microtome.errors import NotAllowed
-from microtome_serve.limits import Limits
+from microtome.errors import (
+    AccessUnavailable,
+    FilterInvalid,
+    NotAllowed,
+    SettingError,
+    TokenRefused,
+)
+from microtome_serve.filters import Condition, compile_filter, typed
+from microtome_serve.limits import Limits, Rates
+from microtome_serve.oidc import Issuer, OidcSettings
+from microtome_serve.tokens import PREFIX, Role, Token, TokenBook, found
 
-Role = Literal["reader", "operator"]
+log = logging.getLogger("microtome.serve")
+
 Columns = Callable[[], Awaitable[pa.Schema]]
 """Gives the columns that a token's rows may be limited by, see `filters.row_columns`."""
+
+CHECK_S: Final = 1.0
+"""A revoked token is refused after so long; what was read, or why not, is kept meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +56,131 @@ class Access:
     rows: str | None = None
 
 
+OPEN: Final = Access("open", "operator")
+"""Who asks an open server: whoever is on its machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """How a server knows who asks.
+    """How a server knows who asks; unless something is said, nobody may.
 
     Attributes:
-        open: nobody needs a token; only on a loopback address.
+        open: nobody needs a token, and everyone on this machine is an operator; no other machine
+            can ask.
         tokens: file or URI of the tokens that `microtome token` makes.
+        oidc: the issuer whose JWTs are taken.
     """
 
     open: bool = False
     tokens: str = ""
+    oidc: OidcSettings = field(default_factory=OidcSettings)
+
+    def __post_init__(self) -> None:
+        if self.open and (self.tokens or self.oidc.issuer):
+            raise SettingError("an open server asks for no tokens: say one or the other")
+
+    def check(self, host: str) -> None:
+        """Raise `SettingError` where nobody could ask, or an open server would listen to others.
+
+        Asked before a server starts; were it not, nobody would be let in all the same.
+        """
+        if not (self.open or self.tokens or self.oidc.issuer):
+            raise SettingError(
+                "nobody could ask this server",
+                remedy="Make a token with `microtome token make` and name its file, or switch "
+                "tokens off on this machine alone.",
+            )
+        if self.open and not is_loopback(host):
+            raise SettingError(
+                f"a server without tokens can't listen at {host}",
+                remedy="Take 127.0.0.1, or make tokens with `microtome token make`.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Who sent a good token."""
+
+    name: str
+    role: Role
+    rows: tuple[Condition, ...]
+    rate_per_s: float | None = None
 
 
 class Gate:
     """Looks up who asks. One per ingress replica: it holds what was read, and the rates."""
 
     def __init__(self, settings: AuthSettings, limits: Limits, columns: Columns) -> None:
-        self._settings = settings
+        self.open = settings.open
+        self._tokens = _Tokens(TokenBook(settings.tokens)) if settings.tokens else None
+        self._issuer = Issuer(settings.oidc) if settings.oidc.issuer else None
+        self._rates = Rates(limits)
+        self._columns = columns
 
     async def admit(self, token: str | None) -> Access:
         """Who asks with this bearer token.
 
         Raises:
-            TokenRefused: none, unknown, malformed, expired or revoked.
+            TokenRefused: none, unknown, malformed, expired or revoked: one text for all.
             AccessUnavailable: the token file or the issuer's keys can't be read, or the token's
                 rows can't be told in this atlas.
             RateExceeded: more requests than the token may send.
         """
-        return Access("open", "operator")
+        if self.open:
+            self._rates.take(OPEN.name)
+            return OPEN
+        try:
+            known = await self._known(token or "")
+        except TokenRefused as error:
+            log.info("refused: %s", error.message)
+            raise TokenRefused(
+                "this needs a valid token", remedy="Send it as `Authorization: Bearer TOKEN`."
+            ) from None
+        self._rates.take(known.name, known.rate_per_s)
+        return Access(known.name, known.role, await self._rows(known))
+
+    async def _known(self, sent: str) -> _Known:
+        if self._tokens is not None and (self._issuer is None or sent.startswith(PREFIX)):
+            token = await self._tokens.find(sent)
+            return _Known(token.name, token.role, token.rows, token.rate_per_s)
+        if self._issuer is None or not sent:
+            raise TokenRefused("no token")
+        bearer = await asyncio.to_thread(self._issuer.bearer, sent)
+        return _Known(bearer.name, bearer.role, bearer.rows)
+
+    async def _rows(self, known: _Known) -> str | None:
+        if not known.rows:
+            return None
+        columns = await self._columns()
+        try:
+            return compile_filter(typed(known.rows, columns), columns)
+        except FilterInvalid as error:
+            raise AccessUnavailable(f"the rows of {known.name} mean nothing: {error}") from None
+
+
+class _Tokens:
+    """The tokens of a file, looked at again at most every `CHECK_S`, by one request for all."""
+
+    def __init__(self, book: TokenBook) -> None:
+        self._book = book
+        self._lock = asyncio.Lock()
+        self._checked_at = float("-inf")
+        self._read: tuple[Token, ...] | AccessUnavailable = ()
+
+    async def find(self, sent: str) -> Token:
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= CHECK_S:
+                try:
+                    self._read = await asyncio.to_thread(self._book.read)
+                except AccessUnavailable as error:
+                    self._read = error
+                self._checked_at = time.monotonic()
+        if isinstance(self._read, AccessUnavailable):
+            raise AccessUnavailable(self._read.message, remedy=self._read.remedy)
+        token = found(self._read, sent, datetime.now(UTC))
+        if token is None:
+            raise TokenRefused("unknown, expired or revoked")
+        return token
 
 
 def install(app: FastAPI, gate: Gate) -> None:
@@ -79,8 +197,15 @@ async def reader(request: Request, sent: _Sent) -> Access:
 
     Raises:
         TokenRefused, AccessUnavailable, RateExceeded: see `Gate.admit`.
+        NotAllowed: the server is open, and the request comes from another machine, or from a web
+            page that has its own name point here (DNS rebinding).
     """
     gate: Gate = request.app.state.gate
+    if gate.open and not _from_here(request):
+        raise NotAllowed(
+            "a server without tokens answers its own machine alone",
+            remedy="Ask at http://127.0.0.1, or have tokens made.",
+        )
     access = await gate.admit(sent.credentials if sent else None)
     request.state.access = access
     return access
@@ -100,3 +225,16 @@ async def operator(access: Annotated[Access, Depends(reader)]) -> Access:
 
 Reader = Annotated[Access, Depends(reader)]
 Operator = Annotated[Access, Depends(operator)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address means this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _from_here(request: Request) -> bool:
+    client = request.client.host if request.client else ""
+    return is_loopback(client) and is_loopback(request.url.hostname or "")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastapi import UploadFile
 
 from microtome.errors import RequestTooLarge
+from microtome.search.picture import check_header
 from microtome.search.query import ImageQuery
 from microtome_serve.limits import Limits
 
@@ -16,12 +17,16 @@ async def image_queries(images: Sequence[UploadFile], limits: Limits) -> list[Im
 
     Raises:
         RequestTooLarge: too many pictures.
+        QueryUnreadable: by its first bytes one is no picture, several, or of too many pixels.
     """
     if len(images) > limits.images:
         raise RequestTooLarge(
             f"{len(images)} pictures are more than {limits.images}", remedy="Ask several times."
         )
-    return [
+    queries = [
         ImageQuery(f"picture {place}", data=await image.read())
         for place, image in enumerate(images, start=1)
     ]
+    for query in queries:
+        check_header(query, limits.pixels)
+    return queries

@@ -9,6 +9,8 @@ import io
 import math
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import cv2
@@ -52,19 +54,25 @@ def load_image(query: ImageQuery) -> Pixels:
         SettingError: the URI holds a secret.
     """
     data = query.data if query.data is not None else _read(query.text)
-    try:
-        with _opened(data) as image:
-            check_size(query.text, *image.size)
-            _check_single(query.text, image)
-            return rgb_pixels(image, query.text)
-    except ImageUnreadable as error:
-        raise QueryUnreadable(error.message, remedy=error.remedy) from None
-    except _BOMB:
-        raise _too_large(query.text, "far") from None
-    except _BROKEN:
-        raise QueryUnreadable(
-            f"{query.text} is no image that can be read, or is cut short", remedy=FORMS
-        ) from None
+    with _explained(query.text), _opened(data) as image:
+        check_size(query.text, *image.size)
+        _check_single(query.text, image)
+        return rgb_pixels(image, query.text)
+
+
+def check_header(query: ImageQuery, most_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a picture by what its first bytes say; nothing is decoded.
+
+    Args:
+        query: with its data.
+        most_pixels: it may have.
+
+    Raises:
+        QueryUnreadable: no picture, several in one file, or more pixels.
+    """
+    with _explained(query.text), _opened(query.data or b"") as image:
+        check_size(query.text, *image.size, most_pixels)
+        _check_single(query.text, image)
 
 
 def resized(pixels: Pixels, width_px: int, height_px: int) -> Pixels:
@@ -75,13 +83,13 @@ def resized(pixels: Pixels, width_px: int, height_px: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, (width_px, height_px), interpolation=how), np.uint8)
 
 
-def check_size(text: str, width_px: int, height_px: int) -> None:
-    """Raise `QueryUnreadable` where a query has more than `MAX_PIXELS`.
+def check_size(text: str, width_px: int, height_px: int, most_pixels: int = MAX_PIXELS) -> None:
+    """Raise `QueryUnreadable` where a query has more than `most_pixels`.
 
     Asked before anything is decoded: a small file can unfold into any number of pixels.
     """
-    if width_px * height_px > MAX_PIXELS:
-        raise _too_large(text, f"with {width_px} × {height_px} pixels")
+    if width_px * height_px > most_pixels:
+        raise _too_large(text, f"with {width_px} × {height_px} pixels", most_pixels)
 
 
 def cover(pixels: Pixels, tile_px: int) -> NDArray[np.uint8]:
@@ -142,6 +150,21 @@ def _read(text: str) -> bytes:
     return data
 
 
+@contextmanager
+def _explained(text: str) -> Iterator[None]:
+    """Turn whatever is raised of a broken file into `QueryUnreadable`."""
+    try:
+        yield
+    except ImageUnreadable as error:
+        raise QueryUnreadable(error.message, remedy=error.remedy) from None
+    except _BOMB:
+        raise _too_large(text, "far") from None
+    except _BROKEN:
+        raise QueryUnreadable(
+            f"{text} is no image that can be read, or is cut short", remedy=FORMS
+        ) from None
+
+
 def _opened(data: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a file cut short is refused just below
@@ -149,18 +172,28 @@ def _opened(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _too_large(text: str, how: str) -> QueryUnreadable:
+def _too_large(text: str, how: str, most_pixels: int = MAX_PIXELS) -> QueryUnreadable:
     return QueryUnreadable(
-        f"{text} is {how} beyond the {MAX_PIXELS // 10**6} megapixels a query may have",
+        f"{text} is {how} beyond the {most_pixels // 10**6} megapixels a query may have",
         remedy="Ask with a smaller part of it; of a slide, with slide.svs#x,y,w,h.",
     )
 
 
 def _check_single(text: str, image: Image.Image) -> None:
     """Refuse several pictures in one file, but for what phones add to a JPEG (MPO)."""
-    count = getattr(image, "n_frames", 1)
-    if count > 1 and image.format != "MPO":
+    if _holds_several(image):
         raise QueryUnreadable(
-            f"{text} holds {count} pictures, not one",
+            f"{text} holds several pictures, not one",
             remedy="If it is a slide, ask with a region of it: slide.svs#x,y,w,h.",
         )
+
+
+def _holds_several(image: Image.Image) -> bool:
+    """Of a TIFF only the second is looked for: counting a million made ones takes minutes."""
+    if image.format != "TIFF":
+        return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True

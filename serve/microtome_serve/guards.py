@@ -1,0 +1,113 @@
+"""What a request may not do to the server: send too much, too slowly, or keep it too long.
+
+A middleware, so that no route can forget it. Behind Serve's proxy a body arrives here piece by
+piece while the client still sends it; a refusal ends the proxy's reading. Slow headers never come
+this far: Serve's proxy, uvicorn, sets them no time, so a server that strangers can reach stands
+behind a reverse proxy that does (nginx: `client_header_timeout`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from microtome.errors import DeadlinePassed, RequestError, RequestTooLarge, RequestTooSlow
+from microtome_serve.limits import Limits
+from microtome_serve.problems import problem_of
+
+_CLOSE: Final = {"Connection": "close"}  # what is left of the body is no next request
+
+
+class Guards:
+    """Refuses what is over the limits with a problem document."""
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, watched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        watch = _Watch(self._limits, scope, receive, send)
+        try:
+            watch.check_length()
+            async with asyncio.timeout(self._limits.deadline_s) as deadline:
+                await self._app(scope, watch.receive, watch.send)
+        except RequestError as error:
+            watch.refused = error
+        except TimeoutError:
+            if watch.started or not deadline.expired():
+                raise
+            watch.refused = DeadlinePassed(
+                f"the answer wasn't ready within {self._limits.deadline_s:g} s",
+                remedy="Ask for less, or again later.",
+            )
+        if watch.refused is not None and not watch.started:
+            problem = problem_of(watch.refused)
+            problem = replace(problem, headers={**problem.headers, **_CLOSE})
+            await problem.response()(scope, receive, send)
+
+
+class _Watch:
+    """One request's body on its way in.
+
+    A refusal is kept, since a framework may take the error that `receive` raises for its own and
+    answer something else, which is then not sent.
+    """
+
+    def __init__(self, limits: Limits, scope: Scope, receive: Receive, send: Send) -> None:
+        self.refused: RequestError | None = None
+        self.started = False
+        headers = Headers(scope=scope)
+        self._length = headers.get("content-length", "")
+        uploads = headers.get("content-type", "").startswith("multipart/")
+        self._most = limits.upload_bytes if uploads else limits.body_bytes
+        self._received, self._ended = 0, False
+        self._body_s = limits.body_s
+        self._until = asyncio.get_running_loop().time() + limits.body_s
+        self._receive, self._send = receive, send
+
+    def check_length(self) -> None:
+        """Raise `RequestTooLarge` by what a client says, before anything is read."""
+        if self._length.isascii() and self._length.isdigit() and int(self._length) > self._most:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next piece of the body; after its end, the client's leaving."""
+        if self._ended:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until) as time:
+                message = await self._receive()
+        except TimeoutError:
+            if time.expired():
+                raise self._refuse(
+                    RequestTooSlow(f"the body didn't arrive within {self._body_s:g} s")
+                ) from None
+            raise
+        self._received += len(message.get("body", b""))
+        self._ended = not message.get("more_body", False)
+        if self._received > self._most:
+            raise self._refuse(self._too_large())
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass an answer on, unless the request was refused."""
+        if self.refused is None:
+            self.started = True
+            await self._send(message)
+
+    def _refuse(self, error: RequestError) -> RequestError:
+        self.refused = error
+        return error
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(
+            f"the body is larger than {self._most:,} bytes", remedy="Ask with less at once."
+        )
