@@ -65,7 +65,8 @@ class Audit:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 line.status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = line.request_id
+                if REQUEST_ID not in Headers(scope=scope):  # Serve's proxy names and answers it
+                    MutableHeaders(scope=message)[REQUEST_ID] = line.request_id
             line.bytes_out += len(message.get("body", b""))
             await send(message)
 

@@ -12,6 +12,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,11 @@ from microtome_serve.limits import Limits
 from microtome_serve.problems import problem_of
 
 _CLOSE: Final = {"Connection": "close"}  # what is left of the body is no next request
+
+
+def install(app: FastAPI, limits: Limits) -> None:
+    """Watch each request of `app`; to be called after `problems.install`."""
+    app.add_middleware(Guards, limits=limits)
 
 
 class Guards:

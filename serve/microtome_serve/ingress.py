@@ -11,6 +11,8 @@ from ray.serve.handle import DeploymentHandle
 from microtome import __version__
 from microtome_serve import (
     access,
+    audit,
+    guards,
     problems,
     routes_atlas,
     routes_embed,
@@ -39,7 +41,9 @@ def build_api(graph: Graph) -> FastAPI:
         api.include_router(routes.router)
     settings = graph.settings
     access.install(api, access.Gate(settings.auth, settings.limits, graph.search.columns.remote))
-    problems.install(api)
+    problems.install(api)  # each lies outside of the one before
+    guards.install(api, settings.limits)
+    audit.install(api, settings.audit)
     return api
 
 

@@ -93,6 +93,7 @@ class ServeSettings:
         allow_licences: non-permissive licences of weights that are allowed, by name.
         auth: who may ask.
         limits: what one request may cost.
+        audit: where the line of each request goes, see `audit.install`.
         batching: of tiles.
         ingress: the deployment that speaks HTTP.
         search: the one that holds the atlas.
@@ -107,6 +108,7 @@ class ServeSettings:
     allow_licences: tuple[str, ...] = ()
     auth: AuthSettings = field(default_factory=AuthSettings)
     limits: Limits = field(default_factory=Limits)
+    audit: str = ""
     batching: Batching = field(default_factory=Batching)
     ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=256, max_queued=256))
     search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=32))
