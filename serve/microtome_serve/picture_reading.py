@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
+from weakref import finalize
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,9 @@ from microtome.slides.slide import Pixels, SlideReader
 from microtome.tiles.reading import ReadPlan, read_tile, scale_for
 from microtome_serve.access import Access
 from microtome_serve.deepzoom import Box, DeepZoom, TileAddress, crop, read_box
+from microtome_serve.following import Followed
 from microtome_serve.open_slides import OpenSlides, SlideFile
+from microtome_serve.settings import ServeSettings
 from microtome_serve.visible_rows import Page, PageWanted, Row, VisibleRows
 
 T = TypeVar("T")
@@ -81,6 +84,7 @@ class PictureReader:
         self.rows = VisibleRows(atlas)
         self._grid = atlas.grid
         self._slides = OpenSlides()
+        finalize(self, self._slides.close)
 
     def thumbnail(self, access: Access, slide_id: str, known: str = "") -> Encoded:
         """The small JPEG that was kept when the slide was indexed.
@@ -135,10 +139,6 @@ class PictureReader:
             pixels = self._from_thumbnail(access, slide_id, box, deepzoom.size_px(address.level))
         return Encoded(encoded(pixels, look.format), MEDIA_TYPES[look.format], etag)
 
-    def close(self) -> None:
-        """Close all slides."""
-        self._slides.close()
-
     def _file(self, access: Access, slide_id: str) -> SlideFile:
         return SlideFile(**self.rows.slide_file(access, slide_id))
 
@@ -175,9 +175,21 @@ def _etag(*parts: object) -> str:
 class Pictures:
     """The deployment that lists slides and reads pictures; each method is `PictureReader`'s."""
 
-    def __init__(self, atlas: str) -> None:
-        self._reader = PictureReader(Atlas.open(atlas))
+    def __init__(self, settings: ServeSettings) -> None:
+        self._readers = Followed(settings.atlas, PictureReader)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
+
+    async def ready(self) -> None:
+        """Whether the atlas can be read.
+
+        Raises:
+            AtlasError: why it can't.
+        """
+        self._readers.current()
+
+    @property
+    def _reader(self) -> PictureReader:
+        return self._readers.current()
 
     async def slides(self, access: Access, wanted: PageWanted) -> Page:
         """See `VisibleRows.page`."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, Json
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from microtome_serve.access import Reader
 from microtome_serve.filters import Condition
 from microtome_serve.graph import Served
 from microtome_serve.problems import responses
 from microtome_serve.visible_rows import MOST_ON_A_PAGE, PageWanted
+
+_CONDITIONS = TypeAdapter(list[Condition])
 
 router = APIRouter(prefix="/v1", tags=["slides"])
 
@@ -77,7 +80,7 @@ async def list_slides(
     limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 100,
     cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
     conditions: Annotated[
-        Json[list[Condition]] | None,
+        str | None,
         Query(
             alias="filter",
             description="Conditions that all must hold, as JSON.",
@@ -86,7 +89,7 @@ async def list_slides(
     ] = None,
 ) -> SlidePage:
     """Slides by id, a page at a time."""
-    wanted = PageWanted(limit, cursor, tuple(conditions or ()))
+    wanted = PageWanted(limit, cursor, _conditions(conditions))
     page = await graph.pictures.slides.remote(access, wanted)
     return SlidePage(slides=page.slides, total=page.total, next=page.next)
 
@@ -101,3 +104,12 @@ async def tile(access: Reader, graph: Served, tile_id: TileId) -> TileFacts:
 async def slide(access: Reader, graph: Served, slide_id: SlideId) -> SlideFacts:
     """What is known of a slide."""
     return SlideFacts(**await graph.pictures.slide.remote(access, slide_id))
+
+
+def _conditions(text: str | None) -> tuple[Condition, ...]:
+    try:
+        return tuple(_CONDITIONS.validate_json(text)) if text else ()
+    except ValidationError as error:
+        raise RequestValidationError(
+            [one | {"loc": ("query", "filter", *one["loc"])} for one in error.errors()]
+        ) from None

@@ -8,12 +8,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from datetime import time as time_of_day
-from threading import Lock
 from typing import Any, Final
 
 import pyarrow as pa
@@ -29,8 +27,6 @@ from microtome_serve.access import Access
 from microtome_serve.filters import Condition, compile_filter
 
 MOST_ON_A_PAGE: Final = 1000
-FRESH_S: Final = 1.0
-"""For so long what was forgotten may still be shown; opening a table anew takes milliseconds."""
 
 _HIDDEN = {"uri", "content_id", "reader", "thumbnail", "stamp", "run_id"}
 """Places and marks of the archive, and what is asked for by itself."""
@@ -81,8 +77,6 @@ class VisibleRows:
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
-        self._opened: dict[str, tuple[float, Any]] = {}
-        self._lock = Lock()
 
     def slide(self, access: Access, slide_id: str) -> Row:
         """What is known of a slide: facts by name, the manifest's columns under `metadata`.
@@ -132,7 +126,7 @@ class VisibleRows:
             FilterInvalid: a condition can't be used.
             SettingError: the cursor is none of ours.
         """
-        slides = self._newest("slides")
+        slides = self._atlas.slides
         chosen = compile_filter(wanted.conditions, _plain_columns(slides.schema)) or ""
         after = f"slide_id > {quoted(_named_by(wanted.cursor))}" if wanted.cursor else ""
         with reading(self._atlas.uri, "slides"):
@@ -155,7 +149,7 @@ class VisibleRows:
         return rows[0]
 
     def _rows(self, table: str, access: Access, condition: str, columns: list[str]) -> list[Row]:
-        dataset = self._newest(table)
+        dataset = self._atlas.dataset(table)
         with reading(self._atlas.uri, table):
             where = all_of(condition, access.rows or "")
             rows: list[Row] = dataset.to_table(columns=columns, filter=where).to_pylist()
@@ -168,17 +162,10 @@ class VisibleRows:
         """The manifest's columns, as they are now."""
         known = schema.TABLES[table].names
         return [
-            name for name in _plain_columns(self._newest(table).schema).names if name not in known
+            name
+            for name in _plain_columns(self._atlas.dataset(table).schema).names
+            if name not in known
         ]
-
-    def _newest(self, table: str) -> Any:
-        """The table as it was `FRESH_S` ago at most."""
-        with self._lock:
-            opened_at, dataset = self._opened.get(table, (float("-inf"), None))
-            if time.monotonic() - opened_at > FRESH_S:
-                dataset = self._atlas.dataset(table)
-                self._opened[table] = time.monotonic(), dataset
-            return dataset
 
 
 def _plain_columns(columns: pa.Schema) -> pa.Schema:

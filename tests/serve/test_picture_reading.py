@@ -51,31 +51,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(folder):
-    reader = PictureReader(Atlas.open(str(folder / "atlas")))
-    yield reader
-    reader.close()
+    return PictureReader(Atlas.open(str(folder / "atlas")))
 
 
 @pytest.fixture
 def own(tmp_path):
     """Slides and an atlas that a test may spoil."""
     index_served(tmp_path)
-    reader = PictureReader(Atlas.open(str(tmp_path / "atlas")))
-    yield tmp_path, reader
-    reader.close()
+    return tmp_path, PictureReader(Atlas.open(str(tmp_path / "atlas")))
 
 
 def pixels_of(picture):
     return np.asarray(Image.open(io.BytesIO(picture.data)).convert("RGB"))
 
 
-def tiles_of(pictures, access=EVERYTHING):
-    return pictures.rows._newest("tiles").to_table(filter=access.rows).to_pylist()
+def tiles_of(folder):
+    return Atlas.open(str(folder / "atlas")).rows("tiles").to_pylist()
 
 
 @pytest.mark.parametrize(("form", "kind"), [("jpeg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
-def test_a_tile_shows_its_own_place_in_each_format(pictures, form, kind):
-    for tile in tiles_of(pictures):
+def test_a_tile_shows_its_own_place_in_each_format(folder, pictures, form, kind):
+    for tile in tiles_of(folder):
         picture = pictures.tile_picture(EVERYTHING, tile["tile_id"], Look(form))
         assert Image.open(io.BytesIO(picture.data)).format == kind
         pixels = pixels_of(picture)
@@ -85,8 +81,8 @@ def test_a_tile_shows_its_own_place_in_each_format(pictures, form, kind):
 
 
 @pytest.mark.parametrize("size", [16, 63, 200])
-def test_a_tile_comes_in_the_size_that_is_wanted(pictures, size):
-    tile = tiles_of(pictures)[0]
+def test_a_tile_comes_in_the_size_that_is_wanted(folder, pictures, size):
+    tile = tiles_of(folder)[0]
     pixels = pixels_of(pictures.tile_picture(EVERYTHING, tile["tile_id"], Look("png", size)))
     assert pixels.shape == (size, size, 3)
     colour = COLOURS[BY_ID[tile["slide_id"]].colour_at(tile["x"], tile["y"])]
@@ -126,8 +122,8 @@ def test_the_thumbnail_is_the_one_that_was_kept(pictures):
     assert np.abs(pixels_of(picture).astype(int) - BY_ID["south/c"].pixels()).mean() < 6
 
 
-def test_what_the_client_has_is_not_sent_again(pictures):
-    tile = tiles_of(pictures)[0]["tile_id"]
+def test_what_the_client_has_is_not_sent_again(folder, pictures):
+    tile = tiles_of(folder)[0]["tile_id"]
     asks = [
         lambda known: pictures.thumbnail(EVERYTHING, "north/a", known),
         lambda known: pictures.tile_picture(EVERYTHING, tile, Look(), known),
@@ -141,8 +137,8 @@ def test_what_the_client_has_is_not_sent_again(pictures):
         assert ask('"other"').data == first.data
 
 
-def test_each_picture_has_an_etag_of_its_own(pictures):
-    tile = tiles_of(pictures)[0]["tile_id"]
+def test_each_picture_has_an_etag_of_its_own(folder, pictures):
+    tile = tiles_of(folder)[0]["tile_id"]
     looks = [Look(), Look("png"), Look("png", 32)]
     etags = [pictures.tile_picture(EVERYTHING, tile, look).etag for look in looks]
     etags += [
@@ -175,7 +171,7 @@ def test_an_unknown_tile_is_not_found(pictures, tile_id):
             ask(EVERYTHING, tile_id)
 
 
-def test_what_is_not_for_them_is_as_if_it_were_not_there(pictures):
+def test_what_is_not_for_them_is_as_if_it_were_not_there(folder, pictures):
     def told(ask, access):
         with pytest.raises((SlideUnknown, TileNotFound)) as caught:
             ask(access)
@@ -188,7 +184,7 @@ def test_what_is_not_for_them_is_as_if_it_were_not_there(pictures):
         for ask, other in zip(known, unknown, strict=True):
             ask(EVERYTHING)
             assert told(ask, NORTH) == told(other, NORTH)
-    for tile in tiles_of(pictures):
+    for tile in tiles_of(folder):
         ask = lambda access, name=tile["tile_id"]: pictures.tile_picture(access, name, Look())  # noqa: E731
         if tile["site"] == "north":
             assert ask(NORTH).data
@@ -197,7 +193,7 @@ def test_what_is_not_for_them_is_as_if_it_were_not_there(pictures):
         assert told(ask, NOTHING)[0] is TileNotFound
 
 
-def test_a_slide_is_described_without_its_place(pictures, folder):
+def test_a_slide_is_described_without_its_place(folder, pictures):
     slide = pictures.rows.slide(EVERYTHING, "north/a")
     assert (slide["width_px"], slide["height_px"]) == (128, 192)
     assert slide["tiles"] == 6
@@ -206,8 +202,8 @@ def test_a_slide_is_described_without_its_place(pictures, folder):
     assert "stamp" not in slide
 
 
-def test_a_tile_is_described_as_a_hit_is(pictures):
-    row = tiles_of(pictures)[0]
+def test_a_tile_is_described_as_a_hit_is(folder, pictures):
+    row = tiles_of(folder)[0]
     tile = pictures.rows.tile(EVERYTHING, row["tile_id"].upper())
     assert {name: tile[name] for name in ("tile_id", "slide_id", "x", "y")} == {
         name: row[name] for name in ("tile_id", "slide_id", "x", "y")
@@ -252,7 +248,7 @@ def test_a_page_has_a_size(limit):
 
 def test_a_slide_that_is_gone_or_another_is_said_without_its_place(own):
     folder, pictures = own
-    tiles = {tile["slide_id"]: tile["tile_id"] for tile in tiles_of(pictures)}
+    tiles = {tile["slide_id"]: tile["tile_id"] for tile in tiles_of(folder)}
     file = folder / "slides" / "north" / "a.svs"
     assert pictures.tile_picture(EVERYTHING, tiles["north/a"], Look()).data
     file.rename(folder / "elsewhere.svs")
@@ -271,7 +267,7 @@ def test_a_slide_that_is_gone_or_another_is_said_without_its_place(own):
     assert pictures.tile_picture(EVERYTHING, tiles["south/c"], Look()).data
 
 
-def test_few_slides_stay_open_and_none_closes_under_its_reader(folder, pictures):
+def test_few_slides_stay_open_and_none_closes_under_its_reader(pictures):
     files = [
         SlideFile(**pictures.rows.slide_file(EVERYTHING, slide_id)) for slide_id in sorted(BY_ID)
     ]
