@@ -107,7 +107,7 @@ def _usable(atlas: Atlas, model_id: str, tiles: Any) -> VectorIndex | None:
     try:
         index = open_index(atlas, model_id)
         if index is not None:
-            check_witnesses(index.card, tiles)
+            check_witnesses(index.card.witnesses, tiles)
     except IndexUnusable:
         return None
     return index

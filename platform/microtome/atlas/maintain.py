@@ -5,8 +5,9 @@
 3. states of old runs lose their tags (`versions.expired`);
 4. small fragments become large ones (`compaction`);
 5. indices are built, and take in the rows that came after them;
-6. versions that no reader needs any more go (`compaction.prune`);
-7. files that no version names go (`orphans`).
+6. mosaics of slides are made, and made anew (`mosaic_building`);
+7. versions that no reader needs any more go (`compaction.prune`);
+8. files that no version names go (`orphans`).
 
 Each step may be killed and is done again, or gone on with, by the next `maintain`.
 """
@@ -30,6 +31,7 @@ from microtome.atlas.compaction import compact, prune
 from microtome.atlas.index_building import LEAST_ROWS
 from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.lance_indices import LanceVectorIndex, create_vector_index
+from microtome.atlas.mosaic_building import refresh_all_mosaics
 from microtome.atlas.orphans import remove_leftovers
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunStatus, RunTotals, finish_run, start_run
@@ -59,7 +61,7 @@ class MaintainSettings:
         retention_s: how long files stay that the newest version no longer names.
         index: which indices to build and extend: `compact`, those that a search by Microtome
             uses; an index of Lance's own on each vector column besides, for those who query with
-            lancedb; or `none`.
+            lancedb; or `none`, and no mosaics of slides either.
     """
 
     retention_s: float = 7 * DAY_S
@@ -182,6 +184,7 @@ def _steps(
     yield "compact", lambda: _compact(writer, tell)
     if settings.index != "none":
         yield "index", lambda: _index(writer, settings.index)
+        yield "mosaics", lambda: ", ".join(refresh_all_mosaics(writer, tell))
     yield "prune", lambda: _prune(writer, settings.retention_s)
     yield "leftovers", lambda: _remove_leftovers(writer)
 

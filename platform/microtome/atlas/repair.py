@@ -20,6 +20,7 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.damage import find_damaged
 from microtome.atlas.findings import Finding, Remedy
 from microtome.atlas.index_files import drop_index as drop_codes
+from microtome.atlas.mosaic_files import drop_mosaics
 from microtome.atlas.recovery import recover
 from microtome.atlas.rewriting import deletion
 from microtome.atlas.runs import RunTotals, finish_run, start_run
@@ -181,9 +182,10 @@ def _drop_indices(writer: Writer, findings: Sequence[Finding]) -> Iterator[str]:
     for subject in _subjects(findings):
         table, _, name = subject.partition(".")
         if table in TABLES:
-            writer.transact(table, partial(_drop_index, name))
-        else:  # the compact index of a model's vectors; the lease is checked first
-            writer.transact("tiles", partial(_drop_codes, writer.uri, name))
+            writer.transact(table, partial(_drop_index, name), unfenced=True)
+        else:  # what is derived from a model's vectors; the lease is checked first
+            drop = drop_mosaics if table == "mosaics" else drop_codes
+            writer.transact("tiles", partial(_drop_derived, drop, writer.uri, name))
         yield f"dropped the index {name} of {table}; `microtome maintain` builds it again"
 
 
@@ -214,8 +216,10 @@ def _drop_index(name: str, dataset: lance.LanceDataset) -> None:
         dataset.drop_index(name)
 
 
-def _drop_codes(uri: str, model_id: str, _: lance.LanceDataset) -> None:
-    drop_codes(uri, model_id)
+def _drop_derived(
+    drop: Callable[[str, str], int], uri: str, model_id: str, _: lance.LanceDataset
+) -> None:
+    drop(uri, model_id)
 
 
 def _literal(value: Any, kind: pa.DataType) -> str:

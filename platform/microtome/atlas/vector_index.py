@@ -14,6 +14,7 @@ Scores never come from codes: each candidate is compared exactly, with its vecto
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +99,7 @@ def stand(index: VectorIndex, tiles: Any) -> Standing:
     Raises:
         IndexUnusable: it was made from another table.
     """
-    check_witnesses(index.card, tiles)
+    check_witnesses(index.card.witnesses, tiles)
     row_ids, fragments = row_places(tiles)
     coded = np.isin(row_ids, index.row_ids, assume_unique=True)
     seen = {
@@ -124,11 +125,11 @@ def bits_of(row_ids: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits(held, bitorder="little")
 
 
-def check_witnesses(card: IndexCard, tiles: Any) -> None:
-    """Raise `IndexUnusable` where rows of the table are other tiles than the index coded."""
-    there = tiles._take_rows(list(card.witnesses), columns=["tile_id", "_rowid"])
+def check_witnesses(witnesses: Mapping[int, str], tiles: Any) -> None:
+    """Raise `IndexUnusable` where rows of the table, by their id, are other tiles than is said."""
+    there = tiles._take_rows(list(witnesses), columns=["tile_id", "_rowid"])
     for row, tile in zip(there["_rowid"].to_pylist(), there["tile_id"].to_pylist(), strict=True):
-        if card.witnesses[row] != tile:
+        if witnesses[row] != tile:
             raise IndexUnusable("it was made from another table")
 
 

@@ -1,0 +1,138 @@
+"""Which of very many vectors may be near a few: a vocabulary of two levels.
+
+Each vector is put down under a word, the nearest of so many centres that about `PER_WORD` vectors
+come under each. The words lie under topics, √words of them: to find the words nearest to a vector,
+it is compared with the topics, and with the words under its nearest few topics (Nistér & Stewénius,
+"Scalable recognition with a vocabulary tree", CVPR 2006). What that costs grows as √words, and what
+is put down under the words found doesn't grow at all. Put down is only whose a vector is: what is
+found is compared exactly afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.atlas.mosaic import Vectors, cluster, nearest_of
+
+PER_WORD = 100
+TOPIC_SAMPLE = 256  # vectors per topic that take part in finding the topics,
+WORD_SAMPLE = 30  # and per word, the words
+ROUNDS = 6
+TOPICS_OF_A_MEMBER = 3  # under which the word of a vector that is put down is looked for
+BLOCK_ROWS = 65_536
+
+Read = Callable[[NDArray[np.int64]], Vectors]
+"""Gives the (N, D) unit vectors at N sorted places."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A vocabulary, and what is put down under its words.
+
+    Attributes:
+        topics: (T, D) float32 of unit length.
+        topic_starts: (T + 1,) int64: the words under topic t are those from its start to the next.
+        words: (W, D) float32 of unit length, topic by topic.
+        word_starts: (W + 1,) int64: likewise what is put down under each word.
+        owners: (M,) int32: whose vectors they are, word by word.
+    """
+
+    topics: Vectors
+    topic_starts: NDArray[np.int64]
+    words: Vectors
+    word_starts: NDArray[np.int64]
+    owners: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, read: Read, owners: NDArray[np.int32]) -> Self:
+        """A vocabulary for M vectors, M ≥ 1, with all of them put down.
+
+        Args:
+            read: the vectors.
+            owners: (M,) whose each is.
+        """
+        wanted = max(1, round(len(owners) / PER_WORD))
+        amount = max(1, round(np.sqrt(wanted)))
+        topics = cluster(read(_spread(len(owners), TOPIC_SAMPLE * amount)), amount, ROUNDS)
+        sample = read(_spread(len(owners), WORD_SAMPLE * wanted))
+        own = nearest_of(sample, topics)[0]
+        lists = []
+        for number, topic in enumerate(topics):
+            members = sample[own == number]
+            share = max(1, round(wanted * len(members) / len(sample)))
+            lists.append(cluster(members, share, ROUNDS) if len(members) else topic[None])
+        starts = _starts([len(words) for words in lists])
+        bare = cls(topics, starts, np.concatenate(lists), np.zeros(1, np.int64), owners[:0])
+        return bare.holding(read, owners)
+
+    def holding(self, read: Read, owners: NDArray[np.int32]) -> Self:
+        """The same words, with these vectors put down under them."""
+        places = np.arange(len(owners))
+        blocks = (read(places[i : i + BLOCK_ROWS]) for i in range(0, len(places), BLOCK_ROWS))
+        own = np.concatenate([self.nearest(b, 1, TOPICS_OF_A_MEMBER)[0][:, 0] for b in blocks])
+        starts = _starts(np.bincount(own, minlength=len(self.words)).tolist())
+        by_word = owners[np.argsort(own, kind="stable")]
+        return type(self)(self.topics, self.topic_starts, self.words, starts, by_word)
+
+    def nearest(
+        self, vectors: Vectors, count: int, topics: int
+    ) -> tuple[NDArray[np.int64], Vectors]:
+        """The words nearest to each of (Q, D) unit vectors, of those under its nearest topics.
+
+        Returns:
+            (Q, count) numbers of words, nearest first, and their cosines; where there are no more,
+            −1 and −∞.
+        """
+        words = np.full((len(vectors), count), -1, np.int64)
+        cosines = np.full((len(vectors), count), -np.inf, np.float32)
+        for topic, asking in self._asking(vectors, topics):
+            first, last = self.topic_starts[topic : topic + 2].tolist()
+            scores = vectors[asking] @ self.words[first:last].T
+            names = np.broadcast_to(np.arange(first, last), scores.shape)
+            scores = np.concatenate([cosines[asking], scores], axis=1)
+            names = np.concatenate([words[asking], names], axis=1)
+            best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+            words[asking] = np.take_along_axis(names, best, axis=1)
+            cosines[asking] = np.take_along_axis(scores, best, axis=1)
+        order = np.argsort(-cosines, axis=1, kind="stable")
+        return np.take_along_axis(words, order, 1), np.take_along_axis(cosines, order, 1)
+
+    def owners_near(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Whose vectors are put down under some words.
+
+        Args:
+            words: (N,) numbers, nearest first.
+
+        Returns:
+            Each owner once, and the place in `words` of the first under which it is.
+        """
+        held = [self.owners[self.word_starts[w] : self.word_starts[w + 1]] for w in words.tolist()]
+        places = np.repeat(np.arange(len(held)), [len(owners) for owners in held])
+        owners, first = np.unique(np.concatenate([self.owners[:0], *held]), return_index=True)
+        return owners, places[first]
+
+    def _asking(self, vectors: Vectors, topics: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """By topic, the vectors to whose nearest few topics it belongs."""
+        topics = min(topics, len(self.topics))
+        scores = vectors @ self.topics.T
+        asked = np.argpartition(-scores, topics - 1, axis=1)[:, :topics].ravel()
+        order = np.argsort(asked, kind="stable")
+        for some in np.split(order, np.flatnonzero(np.diff(asked[order])) + 1):
+            if len(some):
+                yield int(asked[some[0]]), some // topics
+
+
+def _spread(total: int, count: int) -> NDArray[np.int64]:
+    """At most `count` of so many places, drawn at random, always the same; sorted."""
+    if count >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(0).choice(total, count, replace=False))
+
+
+def _starts(sizes: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
