@@ -239,7 +239,7 @@ def purge(writer: Writer) -> tuple[Record, ...]:
 
 def _purge_table(writer: Writer, table: str) -> None:
     for index in {index.name for index in newest_table(writer.uri, table).describe_indices()}:
-        writer.transact(table, partial(_drop_index, index))
+        writer.transact(table, partial(_drop_index, index), unfenced=True)
     if any(f.metadata.deletion_file for f in newest_table(writer.uri, table).get_fragments()):
         writer.commit(table, without_deleted)
     # The newest version keeps its own transaction, which must be one that says nothing.
