@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.calibration_files import read_stored
 from microtome.atlas.dropping import Dropped, drop_model
 from microtome.atlas.reading import coverage, describe, model_source
 from microtome.atlas.schema import vector_column
 from microtome.atlas.writer import Writer, open_writer
 from microtome.errors import ModelNotFound, SettingError
+from microtome.search.calibration import store_calibrations
 from support.bare_embed import FIRST, SECOND, bare_embed, index_quilts
 from support.coloured_atlas import QUILTS, MeanColour
 
@@ -47,6 +49,16 @@ def test_its_column_and_its_ledger_go_and_the_others_stay(atlas: Atlas, by: str)
     assert list(Atlas.open(atlas.uri).models) == [FIRST.card.model_id]
     assert models_in_ledger(atlas) == {FIRST.card.model_id}
     assert atlas.tiles.to_table(columns=["tile_id", one]) == before
+
+
+def test_its_calibration_goes_and_the_others_stay(atlas: Atlas):
+    with open_writer(atlas.uri, "test") as writer:
+        store_calibrations(writer)
+
+    drop(atlas, "second")
+
+    assert read_stored(atlas.uri, SECOND.card.model_id) is None
+    assert read_stored(atlas.uri, FIRST.card.model_id) is not None
 
 
 def test_it_can_be_embedded_again(atlas: Atlas):

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import lance
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.calibration_files import drop_stored
 from microtome.atlas.index_files import drop_index
 from microtome.atlas.ledger import read_work
+from microtome.atlas.mosaic_files import drop_mosaics
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.schema import vector_column
@@ -61,7 +63,9 @@ def drop_model(writer: Writer, named: str) -> Dropped:
     writer.delete("work", f"model_id = {quoted(card.model_id)}")
     # In a transaction, as that checks the lease first: a successor may embed the model again.
     writer.transact("tiles", lambda _: drop_index(writer.uri, card.model_id))
+    writer.transact("tiles", lambda _: drop_mosaics(writer.uri, card.model_id))
     writer.transact("tiles", lambda _: discard_staged(writer.uri, card.model_id))
+    writer.transact("tiles", lambda _: drop_stored(writer.uri, card.model_id))
     column = vector_column(card.model_id)
 
     def drop(tiles: lance.LanceDataset) -> None:

@@ -43,8 +43,8 @@ from microtome.slides.slide import SlideRef
 
 Rows = Sequence[Mapping[str, Any]]
 FORGOTTEN = "(forgotten)"
-DERIVED = ("_index", "_embed")
-"""Folders beside the tables that hold vectors, and that can be made again."""
+DERIVED = ("_index", "_mosaics", "_embed", "_calibration")
+"""Folders beside the tables that are made from vectors, and can be made again."""
 _SPOKEN = frozenset({"model", "atlas"})
 """Settings that can't name a slide, and that other commands need."""
 

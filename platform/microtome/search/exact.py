@@ -130,6 +130,23 @@ def best_cosine(vectors: NDArray[np.float32], stored: NDArray[Any]) -> NDArray[n
     return cosines
 
 
+def best_rows(
+    tiles: Any, row_ids: NDArray[np.uint64], scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """The k best, best first, equal scores by tile id; ids are read only where scores are equal."""
+    order = np.argsort(-scores, kind="stable")
+    if len(order) > k:
+        order = order[scores[order] >= scores[order[k - 1]]]
+    row_ids, scores = row_ids[order], scores[order]
+    if (scores[1:] == scores[:-1]).any():
+        taken = tiles._take_rows(row_ids.tolist(), columns=["tile_id", "_rowid"])
+        names = dict(zip(taken["_rowid"].to_pylist(), taken["tile_id"].to_pylist(), strict=True))
+        by_name = [names[row] for row in row_ids.tolist()]
+        order = np.array(sorted(range(len(scores)), key=lambda i: (-scores[i], by_name[i])))
+        row_ids, scores = row_ids[order], scores[order]
+    return row_ids[:k], scores[:k]
+
+
 def _keep_best(best: pa.Table, block: pa.RecordBatch, scores: NDArray[np.float32], k: int) -> Any:
     if len(best) == k:  # most rows of a large table fall at this bar
         bar = pc.min(best["score"]).as_py()

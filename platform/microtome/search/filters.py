@@ -8,15 +8,16 @@ Lance's parser stops quietly where an expression ends: alone, `a = 1) OR (1 = 1`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from microtome.atlas.sql import quoted
+from microtome.atlas.sql import literal
 from microtome.errors import FilterInvalid
+from microtome.slides.slide import Scalar
 
 LanceDataset = Any
 """`lance.LanceDataset`, which carries no types."""
@@ -56,25 +57,36 @@ def all_of(*conditions: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Tiles that a search may not find: those of one slide, or of one case.
+    """Tiles that a search may not find: those of one slide, of one case, or of another group.
 
     Attributes:
-        column: `slide_id` or `case_id`.
-        value: the slide or the case.
+        column: `slide_id`, `case_id` or a manifest column.
+        value: the slide, the case, or what the tiles of the group have in that column.
     """
 
-    column: Literal["slide_id", "case_id"]
-    value: str
+    column: str
+    value: Scalar
 
     @property
     def own(self) -> str:
         """The condition that a tile is one of them."""
-        return f"{self.column} = {quoted(self.value)}"
+        return f"{named(self.column)} = {literal(self.value)}"
 
     @property
     def others(self) -> str:
-        """The condition that a tile is none of them; tiles of unknown case stay."""
-        return f"{self.column} IS NULL OR {self.column} <> {quoted(self.value)}"
+        """The condition that a tile is none of them; tiles of which it is unknown stay."""
+        return none_of(self.column, [self.value])
+
+
+def none_of(column: str, values: Iterable[Scalar]) -> str:
+    """The condition that a column holds none of some values; also where it holds nothing."""
+    listed = ", ".join(literal(value) for value in values)
+    return f"{named(column)} IS NULL OR {named(column)} NOT IN ({listed})" if listed else ""
+
+
+def named(column: str) -> str:
+    """A column in Lance's SQL, whatever its name."""
+    return f"`{column}`"
 
 
 def check_filter(tiles: LanceDataset, where: str) -> None:

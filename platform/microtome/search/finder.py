@@ -15,24 +15,24 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.index_files import IndexUnusable
+from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.schema import vector_column
 from microtome.atlas.vector_index import Standing, VectorIndex, open_index, stand
-from microtome.search.exact import Nearest, Part, best_cosine, nearest
+from microtome.search.exact import Nearest, Part, best_cosine, best_rows, nearest
 from microtome.search.filters import Exclusion, all_of
 from microtome.search.passing import Bits, Passing, count
-from microtome.search.result import Path
 
 CANDIDATES: Final = 30  # per vector, or
 CANDIDATES_PER_HIT: Final = 3
 LOOK_AGAIN_S: Final = 30.0  # after which a new index is looked for, though no table has changed
 
+Path = Literal["index", "exact"]
 Vectors = NDArray[np.float32]
 
 
@@ -78,12 +78,17 @@ class View:
 
 
 class Finder:
-    """Finds the nearest tiles by the vectors of one model; safe to use from many threads."""
+    """Finds the nearest tiles by the vectors of one model; safe to use from many threads.
+
+    Attributes:
+        model_id: the model.
+        column: of `tiles`, with its vectors.
+    """
 
     def __init__(self, atlas: Atlas, model_id: str) -> None:
         self._atlas = atlas
-        self._model_id = model_id
-        self._column = vector_column(model_id)
+        self.model_id = model_id
+        self.column = vector_column(model_id)
         self._passing = Passing()
         self._view: View | None = None
         self._looked_s = -math.inf
@@ -95,7 +100,7 @@ class Finder:
             return known
         index = known.index if known else None
         try:
-            index = open_index(self._atlas, self._model_id, known=index)
+            index = open_index(self._atlas, self.model_id, known=index)
             view = View(tiles, index, stand(index, tiles)) if index else View(tiles)
         except IndexUnusable as unusable:
             view = View(tiles, problem=str(unusable))
@@ -113,7 +118,7 @@ class Finder:
         if path_of(view, wanted) == "exact" or not queries:
             where = wanted.condition
             return [
-                nearest(view.tiles, self._column, query, k=wanted.k, where=where)
+                nearest(view.tiles, self.column, query, k=wanted.k, where=where)
                 for query in queries
             ]
         assert view.index is not None and view.standing is not None  # noqa: S101, PT018
@@ -134,7 +139,7 @@ class Finder:
                 one,
                 nearest(
                     view.tiles,
-                    self._column,
+                    self.column,
                     query,
                     k=wanted.k,
                     where=wanted.condition,
@@ -158,7 +163,7 @@ class Finder:
         for query, mine in zip(queries, per_query, strict=True):
             places = np.flatnonzero(np.isin(row_ids, mine, assume_unique=True))
             scores = best_cosine(query, stored[places])
-            best = _best(view.tiles, row_ids[places], scores, wanted.k)
+            best = best_rows(view.tiles, row_ids[places], scores, wanted.k)
             found.append(Nearest(*best, seen=passing, scored=passing))
         return found
 
@@ -184,8 +189,8 @@ class Finder:
         self, tiles: Any, row_ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.uint64], NDArray[Any]]:
         """The vectors of rows, as they are in the table; a row that is not there is left out."""
-        taken = tiles._take_rows(row_ids.tolist(), columns=[self._column, "_rowid"])
-        stored = taken[self._column].combine_chunks()
+        taken = tiles._take_rows(row_ids.tolist(), columns=[self.column, "_rowid"])
+        stored = taken[self.column].combine_chunks()
         flat = stored.flatten().to_numpy().reshape(-1, stored.type.list_size)
         return taken["_rowid"].to_numpy(), flat
 
@@ -203,22 +208,5 @@ def _distinct(row_ids: NDArray[np.int64]) -> NDArray[np.int64]:
 def _joined(tiles: Any, left: Nearest, right: Nearest, k: int) -> Nearest:
     row_ids = np.concatenate([left.row_ids, right.row_ids])
     scores = np.concatenate([left.scores, right.scores])
-    best = _best(tiles, row_ids, scores, k)
+    best = best_rows(tiles, row_ids, scores, k)
     return Nearest(*best, seen=left.seen + right.seen, scored=left.scored + right.scored)
-
-
-def _best(
-    tiles: Any, row_ids: NDArray[np.uint64], scores: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    """The k best, best first, equal scores by tile id; ids are read only where scores are equal."""
-    order = np.argsort(-scores, kind="stable")
-    if len(order) > k:
-        order = order[scores[order] >= scores[order[k - 1]]]
-    row_ids, scores = row_ids[order], scores[order]
-    if (scores[1:] == scores[:-1]).any():
-        taken = tiles._take_rows(row_ids.tolist(), columns=["tile_id", "_rowid"])
-        names = dict(zip(taken["_rowid"].to_pylist(), taken["tile_id"].to_pylist(), strict=True))
-        by_name = [names[row] for row in row_ids.tolist()]
-        order = np.array(sorted(range(len(scores)), key=lambda i: (-scores[i], by_name[i])))
-        row_ids, scores = row_ids[order], scores[order]
-    return row_ids[:k], scores[:k]

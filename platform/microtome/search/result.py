@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from microtome.config import check_positive, check_whole
 from microtome.errors import SettingError
+from microtome.search.calibration import Calibrating, Verdict
+from microtome.search.exclusion import check_exclude
+from microtome.search.finder import Path
 from microtome.search.query import Query
+from microtome.search.site_bias import SiteBias
+from microtome.search.spread import Spread
 from microtome.slides.slide import Pixels, Scalar
-
-Exclude = Literal["none", "slide", "case"]
-Path = Literal["index", "exact"]
-_EXCLUDES = ("none", "slide", "case")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +24,37 @@ class SearchSettings:
     Attributes:
         k: how many hits; more than there are tiles gives all.
         where: condition over the columns of `tiles`, in Lance's SQL, applied before ranking.
-        exclude: leave out tiles of the query's own slide, or of its whole case.
+        exclude: leave out tiles of the query's own slide, of its whole `case`, or, as
+            `group:COLUMN`, those that have the same in a manifest column; see `exclusion`.
         model_id: whose vectors to compare; may be left out where it can be only one.
         query_mpp: µm per pixel of an image, else taken to have the atlas's; of a region, only
             where its slide doesn't say.
         exact: compare with every vector, even where there is an index.
         effort: how far to look in an index, times the usual: more finds more of the nearest.
+        spread: how many hits may come from one slide, case or site.
+        min_score: a hit scores at least this.
+        calibrating: have it told whether the best match is a good one, and how; see `calibration`.
+        site_columns: have it told how much of the ranking these explain; see `site_bias`.
     """
 
     k: int = 10
     where: str | None = None
-    exclude: Exclude = "none"
+    exclude: str = "none"
     model_id: str | None = None
     query_mpp: float | None = None
     exact: bool = False
     effort: float = 1.0
+    spread: Spread | None = None
+    min_score: float | None = None
+    calibrating: Calibrating | None = None
+    site_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, least=1)
-        if self.exclude not in _EXCLUDES:
+        check_exclude(self.exclude)
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
             raise SettingError(
-                f"exclude must be one of {', '.join(_EXCLUDES)}, not {self.exclude!r}"
+                f"min_score must be between -1 and 1, as cosines are, not {self.min_score!r}"
             )
         check_positive("effort", self.effort, most=1000.0)
         if self.query_mpp is not None:
@@ -99,6 +110,8 @@ class SearchResult:
         coverage: share of the tiles that were searched (those that pass the filter and the
             exclusion) which have a vector of this model; 1 where none passes.
         notes: what a reader of the hits should know, one sentence each.
+        verdict: how good the best match is; None where that wasn't asked, or can't be told.
+        site_bias: how much of the ranking each of the asked columns explains, where that is known.
         tile: the query's own tile, with score 1, where it was asked by tile id.
         pixels: the query's picture at the atlas's mpp, where it was asked by image or region.
     """
@@ -112,8 +125,20 @@ class SearchResult:
     tiles_version: int
     coverage: float
     notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    site_bias: tuple[SiteBias, ...] = ()
     tile: Hit | None = None
     pixels: Pixels | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def threshold(self) -> float | None:
+        """The score below which the best match isn't a good one, where that is known."""
+        return self.verdict.threshold if self.verdict else None
+
+    @property
+    def no_good_match(self) -> bool | None:
+        """Whether nothing found looks alike; None where that isn't known."""
+        return self.verdict.no_good_match if self.verdict else None
 
     def to_json(self) -> dict[str, Any]:
         """What `microtome search --json` prints."""
@@ -125,5 +150,9 @@ class SearchResult:
             "tiles_version": self.tiles_version,
             "coverage": self.coverage,
             "notes": list(self.notes),
+            "no_good_match": self.no_good_match,
+            "threshold": self.threshold,
+            "p_value": self.verdict.p_value if self.verdict else None,
+            "site_bias": [bias.to_json() for bias in self.site_bias],
             "hits": [hit.to_json() for hit in self.hits],
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,15 @@ from microtome.errors import ModelMismatch, SettingError
 from microtome.models.card import ModelCard
 from microtome.models.encoder import Encoder
 from microtome.search.asked import Asked, look_at
-from microtome.search.exact import Nearest
+from microtome.search.embedding import embed, unit
+from microtome.search.exclusion import check_column, own_exclusion
 from microtome.search.filters import Exclusion, check_filter, filter_errors
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.hits import read_hits
-from microtome.search.picture import cover
 from microtome.search.query import Query, TileQuery, VectorQuery
+from microtome.search.ranking import Ranked, about_index, about_vectors, rank
 from microtome.search.result import SearchResult, SearchSettings
-from microtome.slides.slide import Pixels
-
-ENCODE_BATCH: Final = 16
-MOST_OPEN: Final = 0.1  # of the rows of an index; with more outside of it a search says so
+from microtome.search.trust import Asking, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,11 @@ class Prepared:
     exclusion: Exclusion | None
     notes: tuple[str, ...]
 
+    @property
+    def asking(self) -> Asking:
+        """Where it comes from, and what is left out."""
+        return Asking(self.asked.slide_id, self.asked.case_id, self.exclusion)
+
 
 class Searcher:
     """Finds tiles that look alike.
@@ -66,6 +69,7 @@ class Searcher:
         self._atlas = atlas
         self._encoder = encoder
         self._finders: dict[str, Finder] = {}
+        self._trust = Trust(atlas)
 
     def search(self, query: Query, settings: SearchSettings | None = None) -> SearchResult:
         """Find the tiles nearest to a query by cosine: see `search_many`."""
@@ -95,6 +99,10 @@ class Searcher:
     ) -> tuple[SearchResult, ...]:
         if settings.where is not None:
             check_filter(self._atlas.tiles, settings.where)
+        if settings.spread is not None:
+            check_column(self._atlas, "spread", settings.spread.column)
+        for column in settings.site_columns:
+            check_column(self._atlas, "site_columns", column)
         prepared = [self._prepared(query, settings) for query in queries]
         results: list[SearchResult | None] = [None] * len(prepared)
         for alike in {(one.model_id, one.exclusion): None for one in prepared}:
@@ -107,7 +115,7 @@ class Searcher:
     def _prepared(self, query: Query, settings: SearchSettings) -> Prepared:
         asked = look_at(query, self._atlas, settings)
         model_id = self._model_id(query, settings)
-        exclusion, notes = _exclusion(asked, settings)
+        exclusion, notes = own_exclusion(self._atlas, asked.slide_id, settings.exclude)
         vectors = self._vectors(query, asked, model_id, self._atlas.tiles)
         return Prepared(query, asked, model_id, vectors, exclusion, (*asked.notes, *notes))
 
@@ -120,23 +128,34 @@ class Searcher:
         finder = self._finder(model_id)
         view = finder.view()
         with filter_errors(view.tiles, settings.where):
-            found = finder.find(view, [one.vectors for one in alike], wanted)
+            found = rank(finder, view, [one.vectors for one in alike], wanted, settings)
         return [
-            SearchResult(
-                hits=read_hits(view.tiles, nearest.row_ids.tolist(), nearest.scores.tolist()),
-                query=one.query,
-                settings=settings,
-                model_id=model_id,
-                model_name=self._atlas.models[model_id].name,
-                path=path_of(view, wanted),
-                tiles_version=view.tiles.version,
-                coverage=nearest.scored / nearest.seen if nearest.seen else 1.0,
-                notes=(*one.notes, *_about_index(view, settings), *_about(nearest, settings)),
-                tile=one.asked.tile,
-                pixels=one.asked.pixels,
-            )
-            for one, nearest in zip(alike, found, strict=True)
+            self._result(finder, view, one, ranked, settings)
+            for one, ranked in zip(alike, found, strict=True)
         ]
+
+    def _result(
+        self, finder: Finder, view: View, one: Prepared, ranked: Ranked, settings: SearchSettings
+    ) -> SearchResult:
+        near, card = ranked.nearest, self._atlas.models[one.model_id]
+        hits = read_hits(view.tiles, near.row_ids.tolist(), near.scores.tolist())
+        verdict, doubt = self._trust.verdict(finder, one.asking, ranked.best, settings)
+        notes = (about_index(view, settings), about_vectors(near), ranked.note, doubt)
+        return SearchResult(
+            hits=hits,
+            query=one.query,
+            settings=settings,
+            model_id=card.model_id,
+            model_name=card.name,
+            path=path_of(view, Wanted(settings.k, exact=settings.exact)),
+            tiles_version=view.tiles.version,
+            coverage=near.scored / near.seen if near.seen else 1.0,
+            notes=(*one.notes, *(note for note in notes if note)),
+            verdict=verdict,
+            site_bias=self._trust.site_bias(view, one.asking, hits, settings),
+            tile=one.asked.tile,
+            pixels=one.asked.pixels,
+        )
 
     def _finder(self, model_id: str) -> Finder:
         if model_id not in self._finders:
@@ -193,7 +212,7 @@ class Searcher:
                 remedy="Index its slide with this model, or ask with another.",
             )
         (vector,) = stored.to_pylist()
-        return _unit(np.array([vector]))
+        return unit(np.array([vector]))
 
 
 def _of_dim(query: VectorQuery, card: ModelCard) -> NDArray[np.float32]:
@@ -205,77 +224,6 @@ def _of_dim(query: VectorQuery, card: ModelCard) -> NDArray[np.float32]:
         )
     vectors: NDArray[np.float32] = query.vectors
     return vectors
-
-
-def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]:
-    """The vectors of the tiles that cover a picture of any size.
-
-    A hit's score is its cosine with the one that it resembles most, so it looks like some part of
-    the picture. Their mean would look for tiles that mix all parts, and was seen to miss the very
-    place that a picture was cut from.
-
-    Args:
-        encoder: embeds tiles.
-        pixels: (H, W, 3) uint8 at the mpp that the encoder's tiles have.
-        tile_px: side of a tile.
-
-    Returns:
-        (Q, D) float32, each row of unit length.
-    """
-    tiles = cover(pixels, tile_px)
-    parts = [tiles[i : i + ENCODE_BATCH] for i in range(0, len(tiles), ENCODE_BATCH)]
-    return _unit(np.concatenate([encoder.encode(part) for part in parts]))
-
-
-def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    vectors = vectors.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return unit
-
-
-def _exclusion(asked: Asked, settings: SearchSettings) -> tuple[Exclusion | None, tuple[str, ...]]:
-    """What is left out, the query's own slide or case, and what to say about it."""
-    if settings.exclude == "none":
-        return None, ()
-    if asked.slide_id is None:
-        return None, ("the query's slide is not in the atlas, so there was nothing to exclude",)
-    if settings.exclude == "slide":
-        return Exclusion("slide_id", asked.slide_id), ()
-    if asked.case_id is not None:
-        return Exclusion("case_id", asked.case_id), ()
-    note = f"the case of {asked.slide_id} is unknown: only the slide itself was excluded"
-    return Exclusion("slide_id", asked.slide_id), (note,)
-
-
-def _about_index(view: View, settings: SearchSettings) -> tuple[str, ...]:
-    if settings.exact:
-        return ()
-    if view.problem:
-        return (
-            f"the index can't be used: {view.problem}; every vector was compared. "
-            "`microtome maintain` builds it anew",
-        )
-    if view.standing and view.standing.open_rows > MOST_OPEN * view.standing.coded_rows:
-        return (
-            f"{view.standing.open_rows:,} tiles are not in the index and were compared one by one. "
-            "`microtome maintain` adds them",
-        )
-    return ()
-
-
-def _about(found: Nearest, settings: SearchSettings) -> tuple[str, ...]:
-    notes = []
-    if found.scored < found.seen:
-        notes.append(
-            f"{found.seen - found.scored:,} of {found.seen:,} tiles have no vector of this model "
-            "and were not searched"
-        )
-    if len(found.row_ids) < settings.k:
-        notes.append(
-            f"{len(found.row_ids):,} of {settings.k:,} hits: there are no more tiles to search"
-        )
-    return tuple(notes)
 
 
 def _named(models: Mapping[str, ModelCard]) -> str:

@@ -1,0 +1,216 @@
+"""Whether the best match is a good one, told by a threshold that the atlas itself sets.
+
+A search always finds something. To know whether that looks alike, or only least unlike, tiles are
+drawn from the atlas (`sampling`), and each is asked for its nearest among the tiles of *other*
+cases. So the atlas says what scores are usual where a match is due. By split-conformal prediction
+(Vovk, Gammerman & Shafer 2005; Angelopoulos & Bates, arXiv:2107.07511, section 1) the p-value of
+a query whose best score is s, with n such scores sᵢ, is
+
+    p = (1 + #{i : sᵢ ≤ s}) / (n + 1),
+
+and it has no good match where p ≤ α, which is where s lies below the r-th smallest score,
+r = ⌊α (n + 1)⌋. Below 1/α − 1 tiles no score is so small. If the query is exchangeable with the
+tiles drawn, at most a share α of queries is wrongly said to have no good match.
+
+What that assumes, and where it fails:
+
+- The query is as a case of this archive that the atlas doesn't hold yet, cut from tissue alike,
+  stained and scanned alike. Of other queries nothing is promised; that they are flagged is the use.
+- The promise is for one tile. A picture or region scores by its best part, so that it is flagged
+  more rarely.
+- It is held over atlases and queries together; with one atlas's n tiles the share scatters around
+  α by about √(α (1 − α) / n).
+- A case is drawn, then a tile of it. With fewer cases than tiles the scores of one case depend on
+  one another: then α speaks of further tiles of these cases rather than of further cases.
+- A query from outside is compared with one case more than a drawn tile is. So it is flagged no
+  more often than promised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.calibration_files import Stored, read_stored, write_stored
+from microtome.atlas.writer import Writer
+from microtome.config import check_whole
+from microtome.errors import SettingError
+from microtome.search.finder import Finder
+from microtome.search.sampling import Drawing, draw, nearest_others
+
+MOST_ROWS: Final = 100_000
+"""An atlas of more tiles isn't calibrated while a search waits; `microtome maintain` does it."""
+
+STORED_TILES: Final = 499
+STORED_BY: Final = ("slide_id", "case_id")
+KEPT: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrating:
+    """How it is told whether a match is good.
+
+    Attributes:
+        alpha: of queries that do have a good match, at most this share is said to have none.
+        tiles: how many are drawn where nothing is stored that `microtome maintain` drew; 0 draws
+            none.
+    """
+
+    alpha: float = 0.05
+    tiles: int = 199
+
+    def __post_init__(self) -> None:
+        if isinstance(self.alpha, bool) or not 0 < self.alpha < 1:
+            raise SettingError(f"alpha must be between 0 and 1, not {self.alpha!r}")
+        check_whole("calibration tiles", self.tiles, least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How good the best match is.
+
+    Attributes:
+        score: of the best match.
+        p_value: share of tiles due a match that score as little, see above.
+        threshold: a score below it is no good match; None where too few tiles were drawn for
+            this alpha, and nothing can be said.
+        alpha: see `Calibrating`.
+        tiles: how many scores that rests on.
+    """
+
+    score: float
+    p_value: float
+    threshold: float | None
+    alpha: float
+    tiles: int
+
+    @property
+    def no_good_match(self) -> bool | None:
+        """Whether nothing found looks alike; None where nothing can be said."""
+        return None if self.threshold is None else self.score < self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Best scores of tiles that were drawn, among others.
+
+    Attributes:
+        scores: (N,) float32, smallest first.
+    """
+
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, scores: Iterable[float]) -> Calibration:
+        """From scores in any order."""
+        return cls(np.sort(np.asarray(list(scores), np.float32)))
+
+    def threshold(self, alpha: float) -> float | None:
+        """The score below which a match isn't good; None where there are too few scores."""
+        rank = math.floor(alpha * (len(self.scores) + 1) + 1e-9)  # 0.29 × 100 is below 29
+        return float(self.scores[rank - 1]) if rank else None
+
+    def p_value(self, score: float) -> float:
+        """Share of the scores, that of the query counted in, which are no larger."""
+        below = np.searchsorted(self.scores, np.float32(score), side="right")
+        return float(1 + below) / (len(self.scores) + 1)
+
+    def judge(self, score: float, alpha: float) -> Verdict:
+        """What a query's best score says."""
+        score, tiles = float(np.float32(score)), len(self.scores)
+        return Verdict(score, self.p_value(score), self.threshold(alpha), alpha, tiles)
+
+
+def calibrate(finder: Finder, by: str, tiles: int, where: str | None = None) -> Calibration:
+    """Draw tiles and find the best score of each among the tiles of other groups.
+
+    Args:
+        finder: of the model.
+        by: the column whose values are the groups.
+        tiles: how many to draw.
+        where: Lance filter of tiles that may be drawn and found.
+    """
+    sample = draw(finder.view().tiles, Drawing(finder.model_id, by, tiles, where))
+    found = nearest_others(finder, sample, 1, where)
+    return Calibration.of(near.scores[0] for near in found if len(near.scores))
+
+
+class Calibrations:
+    """Calibrations of an atlas, made or read once for each version; safe to use from many threads.
+
+    Args:
+        uri: of the atlas.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._kept: OrderedDict[tuple[object, ...], Calibration | str] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, finder: Finder, by: str, where: str | None, tiles: int) -> Calibration | str:
+        """The calibration of searches that leave out the query's own group, or why there is none.
+
+        Args:
+            finder: of the model.
+            by: the column whose values are the groups.
+            where: the searches' filter.
+            tiles: see `Calibrating`.
+        """
+        key = (finder.model_id, finder.view().tiles.version, by, where, tiles)
+        with self._lock:  # held while it is made, so that it is made once
+            if key not in self._kept:
+                self._kept[key] = self._made(finder, by, where, tiles)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            return self._kept[key]
+
+    def _made(self, finder: Finder, by: str, where: str | None, tiles: int) -> Calibration | str:
+        rows = finder.view().tiles.count_rows()
+        stored = read_stored(self._uri, finder.model_id) if where is None else None
+        if stored and stored.fits(rows) and by in stored.scores:
+            return Calibration.of(stored.scores[by])
+        if not tiles:
+            return "no scores are stored, and no tiles were to be drawn"
+        if rows > MOST_ROWS:
+            how = "with a filter" if where else "before `microtome maintain` has sampled it"
+            return f"an atlas of {rows:,} tiles is too large for that {how}"
+        made = calibrate(finder, by, tiles, where)
+        return made if len(made.scores) else "no tile has others to be compared with"
+
+
+def store_calibrations(writer: Writer) -> str:
+    """Draw tiles of an atlas that has changed since, and store their scores, for each model.
+
+    Returns:
+        What was done, in words; empty where there was nothing to do.
+
+    Raises:
+        AtlasWriteFailed: the store refuses.
+        LeaseLost: another job took over.
+    """
+    atlas, did = Atlas.open(writer.uri), []
+    for model_id, card in atlas.models.items():
+        finder = Finder(atlas, model_id)
+        tiles, stored = finder.view().tiles, read_stored(writer.uri, model_id)
+        if stored and stored.tiles_version == tiles.version:
+            continue
+        scores = {by: calibrate(finder, by, STORED_TILES).scores.tolist() for by in STORED_BY}
+        if any(scores.values()):
+            made = Stored(tiles.version, tiles.count_rows(), scores)
+            # In a transaction, as that checks the lease first: slides may be forgotten meanwhile.
+            writer.transact("tiles", partial(_store, writer.uri, model_id, made))
+            did.append(f"the usual scores of {card.name} ({model_id})")
+    return ", ".join(did)
+
+
+def _store(uri: str, model_id: str, made: Stored, _: object) -> None:
+    write_stored(uri, model_id, made)

@@ -1,0 +1,42 @@
+"""From pictures to vectors of unit length, ready to be compared."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.models.encoder import Encoder
+from microtome.search.picture import cover
+from microtome.slides.slide import Pixels
+
+ENCODE_BATCH: Final = 16
+
+
+def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]:
+    """The vectors of the tiles that cover a picture of any size.
+
+    A hit's score is its cosine with the one that it resembles most, so it looks like some part of
+    the picture. Their mean would look for tiles that mix all parts, and was seen to miss the very
+    place that a picture was cut from.
+
+    Args:
+        encoder: embeds tiles.
+        pixels: (H, W, 3) uint8 at the mpp that the encoder's tiles have.
+        tile_px: side of a tile.
+
+    Returns:
+        (Q, D) float32, each row of unit length.
+    """
+    tiles = cover(pixels, tile_px)
+    parts = [tiles[i : i + ENCODE_BATCH] for i in range(0, len(tiles), ENCODE_BATCH)]
+    return unit(np.concatenate([encoder.encode(part) for part in parts]))
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, D) float32 rows of unit length; zeros stay zeros."""
+    vectors = vectors.astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return rows

@@ -1,0 +1,140 @@
+"""How much of a ranking is explained by where, or by what, its slides were scanned.
+
+Models recognise the laboratory by its stain, scanner and compression (Howard et al. 2021,
+doi:10.1038/s41467-021-24698-1; all twenty foundation models of arXiv:2507.17845), so the figure is
+printed beside the hits. Of the hits of other cases than the query's, whose site is known,
+
+    observed = the share that is of the query's own site,
+    expected = that share among all tiles that could have been found, the own case left out,
+    excess = (observed − expected) / (1 − expected),
+
+as in Cohen's κ: 0 where the ranking doesn't know the site, 1 where it finds nothing else, below 0
+where it shuns its own. An excess is no proof of a fault: a site that sees other diseases than the
+rest is rightly found again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from threading import Lock
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from microtome.atlas.atlas import Atlas
+from microtome.search.filters import Exclusion
+from microtome.slides.slide import Scalar
+
+USUAL_NAMES: Final = frozenset(
+    ("site", "hospital", "centre", "center", "institution", "laboratory", "scanner", "vendor")
+)
+KEPT: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SiteBias:
+    """How much of one ranking the query's own site explains.
+
+    Attributes:
+        column: the manifest column that tells the site, or the scanner.
+        value: what it says of the query's slide.
+        hits: of other cases than the query's, whose site is known.
+        same: those of them that are of the query's site.
+        expected: share that would be of the query's site by chance, 0 to 1.
+    """
+
+    column: str
+    value: Scalar
+    hits: int
+    same: int
+    expected: float
+
+    @property
+    def observed(self) -> float:
+        """Share of the hits that is of the query's site."""
+        return self.same / self.hits
+
+    @property
+    def excess(self) -> float | None:
+        """See above; None where there is no other site."""
+        return excess(self.observed, self.expected)
+
+    def __str__(self) -> str:
+        told = f"{self.excess:+.2f}" if self.excess is not None else "there is no other"
+        return (
+            f"{self.column} bias {told}: {self.same} of {self.hits} hits of other cases have "
+            f"{self.value}, {self.expected:.0%} by chance"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures by name, ready for `json.dumps`."""
+        return asdict(self) | {"observed": self.observed, "excess": self.excess}
+
+
+def excess(observed: float, expected: float) -> float | None:
+    """See above; None where the expected share is 1."""
+    return (observed - expected) / (1 - expected) if expected < 1 else None
+
+
+def usual_columns(atlas: Atlas) -> tuple[str, ...]:
+    """The manifest columns that tell sites or scanners, going by their names."""
+    return tuple(name for name in atlas.columns.names if name.lower() in USUAL_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Findable:
+    """The tiles that could be found, counted.
+
+    Attributes:
+        counts: how many `tiles` there are of each slide, case and value of further columns.
+    """
+
+    counts: pa.Table
+
+    @classmethod
+    def of(cls, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
+        """Count the tiles of the Lance dataset that pass a filter."""
+        names = list(dict.fromkeys(["slide_id", "case_id", *columns]))
+        rows = tiles.to_table(columns=names, filter=where)
+        counts = rows.group_by(names).aggregate([([], "count_all")])
+        return cls(counts.rename_columns([*names, "tiles"]))
+
+    def share(self, column: str, value: Scalar, without: Sequence[Exclusion]) -> float | None:
+        """Share of a value among the tiles whose value is known; None where there are none.
+
+        Args:
+            column: whose value.
+            value: the value.
+            without: tiles that are left out.
+        """
+        counted = self.counts["tiles"].to_numpy()
+        known = self.counts[column].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+        for exclusion in without:
+            known &= ~self._are(exclusion.column, exclusion.value)
+        total = int(counted[known].sum())
+        return float(counted[known & self._are(column, value)].sum() / total) if total else None
+
+    def _are(self, column: str, value: Scalar) -> NDArray[np.bool_]:
+        return np.array([there == value for there in self.counts[column].to_pylist()], np.bool_)
+
+
+class FindableTiles:
+    """Tiles that could be found, counted once for each version and filter; for many threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[object, ...], Findable] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
+        """See `Findable.of`."""
+        key = (tiles.version, tuple(columns), where)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = Findable.of(tiles, columns, where)
+                if len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            return self._kept[key]

@@ -1,0 +1,96 @@
+"""How far hits can be trusted: is the best match a good one, and how much is the site's doing?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from microtome.atlas.atlas import Atlas
+from microtome.search.calibration import Calibrations, Verdict
+from microtome.search.exclusion import own_value
+from microtome.search.filters import Exclusion
+from microtome.search.finder import Finder, View
+from microtome.search.result import Hit, SearchSettings
+from microtome.search.site_bias import FindableTiles, SiteBias
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Where a query comes from, and what its search leaves out.
+
+    Attributes:
+        slide_id: the atlas's slide; None where it is from none.
+        case_id: its case, where known.
+        exclusion: what the search leaves out.
+    """
+
+    slide_id: str | None
+    case_id: str | None
+    exclusion: Exclusion | None
+
+    @property
+    def left_out(self) -> tuple[Exclusion, ...]:
+        """The query's own slide and case, and what the search leaves out besides."""
+        own = {"slide_id": self.slide_id, "case_id": self.case_id}
+        known = (Exclusion(column, value) for column, value in own.items() if value is not None)
+        return tuple(dict.fromkeys((*known, *([self.exclusion] if self.exclusion else []))))
+
+    def owns(self, hit: Hit) -> bool:
+        """Whether a hit is of the query's own slide or case."""
+        same_case = self.case_id is not None and hit.case_id == self.case_id
+        return same_case or hit.slide_id == self.slide_id
+
+
+class Trust:
+    """Judges results of searches in an atlas; what it needs for that is kept, for many threads."""
+
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+        self._calibrations = Calibrations(atlas.uri)
+        self._findable = FindableTiles()
+
+    def verdict(
+        self, finder: Finder, asking: Asking, best: float | None, settings: SearchSettings
+    ) -> tuple[Verdict | None, str]:
+        """Whether the best match is a good one, and why it can't be told where it can't.
+
+        Calibrated are searches that leave out the query's own slide, case or group as this one
+        does. A query from outside is a case that the atlas doesn't hold. One that may find its own
+        slide is not judged: it is its own best match.
+        """
+        how, left_out = settings.calibrating, asking.exclusion
+        if how is None or best is None or (asking.slide_id and not left_out):
+            return None, ""
+        by = left_out.column if left_out else "case_id"
+        found = self._calibrations.find(finder, by, settings.where, how.tiles)
+        if isinstance(found, str):
+            return None, f"whether the best match is a good one was not judged: {found}"
+        verdict = found.judge(best, how.alpha)
+        if verdict.threshold is None:
+            return verdict, (
+                f"whether the best match is a good one can't be told from {verdict.tiles} tiles "
+                f"at alpha {how.alpha:g}"
+            )
+        return verdict, ""
+
+    def site_bias(
+        self, view: View, asking: Asking, hits: Sequence[Hit], settings: SearchSettings
+    ) -> tuple[SiteBias, ...]:
+        """How much of the ranking each of the asked columns explains.
+
+        Columns that say nothing of the query's slide, or of any hit of another case, are left out.
+        """
+        if asking.slide_id is None or not settings.site_columns:
+            return ()
+        columns = (*settings.site_columns, *(one.column for one in asking.left_out))
+        findable = self._findable.of(view.tiles, columns, settings.where)
+        others = [hit for hit in hits if not asking.owns(hit)]
+        found = []
+        for column in settings.site_columns:
+            value = own_value(self._atlas, asking.slide_id, column)
+            theirs = [there for hit in others if (there := hit.metadata.get(column)) is not None]
+            expected = findable.share(column, value, asking.left_out)
+            if value is not None and theirs and expected is not None:
+                same = theirs.count(value)
+                found.append(SiteBias(column, value, len(theirs), same, expected))
+        return tuple(found)
