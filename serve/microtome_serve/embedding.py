@@ -28,7 +28,6 @@ def tiles_in(batch: Sequence[Tiles]) -> int:
     return sum(map(len, batch))
 
 
-@serve.deployment
 class Embedder:
     """Embeds tiles with one model."""
 
@@ -55,7 +54,7 @@ class Embedder:
         vectors: Vectors = await self._embed(tiles)
         return vectors
 
-    @serve.batch(batch_size_fn=tiles_in)
+    @serve.batch(batch_size_fn=tiles_in)  # type: ignore[untyped-decorator]
     async def _embed(self, requests: list[Tiles]) -> list[Vectors]:
         return await asyncio.to_thread(encode_together, self._encoder, requests)
 

@@ -11,7 +11,7 @@ from microtome.atlas.sql import quoted
 from microtome.errors import ModelMismatch, SettingError, SlideUnknown
 from microtome.models.card import ModelCard
 from microtome.search.asked import look_at
-from microtome.search.exclusion import GROUP
+from microtome.search.embedding import embed
 from microtome.search.filters import all_of
 from microtome.search.query import (
     CaseQuery,
@@ -22,13 +22,14 @@ from microtome.search.query import (
     VectorQuery,
 )
 from microtome.search.result import SearchResult, SearchSettings
-from microtome.search.searcher import Searcher, embed
+from microtome.search.searcher import Searcher
 from microtome.search.spread import Spread
 from microtome_serve.access import Access
 from microtome_serve.asking import Ask
 from microtome_serve.facts import Facts
-from microtome_serve.filters import compile_filter, filterable
+from microtome_serve.filters import compile_filter
 from microtome_serve.remote_encoder import RemoteEncoder
+from microtome_serve.rollout import Slot
 from microtome_serve.visible_rows import VisibleRows
 
 Answer = dict[str, Any]
@@ -45,7 +46,7 @@ class Engines:
         encoders: by name, the models that images and regions can be embedded with.
     """
 
-    def __init__(self, atlas: Atlas, encoders: Mapping[str, RemoteEncoder]) -> None:
+    def __init__(self, atlas: Atlas, encoders: Mapping[Slot, RemoteEncoder]) -> None:
         self.atlas = atlas
         self.rows = VisibleRows(atlas)
         self.facts = Facts(atlas)
@@ -56,7 +57,11 @@ class Engines:
         }
 
     def embed(
-        self, images: Sequence[ImageQuery], query_mpp: float | None, model: str | None, answers: str
+        self,
+        images: Sequence[ImageQuery],
+        query_mpp: float | None,
+        model: str | None,
+        answers: Slot,
     ) -> Answer:
         """Vectors of pictures, as a search would make them: see `schemas.EmbedAnswer`.
 
@@ -78,7 +83,7 @@ class Engines:
             ],
         }
 
-    def answer(self, access: Access, ask: Ask, answers: str) -> Answer:
+    def answer(self, access: Access, ask: Ask, answers: Slot) -> Answer:
         """What there is, for them, that looks like what is asked with.
 
         Args:
@@ -96,10 +101,12 @@ class Engines:
         settings = self._settings(access, ask, model_id)
         return told(self._searchers[encoder].search(ask.query, settings), access, ask)
 
-    def answer_together(self, asked: Sequence[tuple[Access, Ask, str]]) -> list[Answer | Exception]:
+    def answer_together(
+        self, asked: Sequence[tuple[Access, Ask, Slot]]
+    ) -> list[Answer | Exception]:
         """As `answer` for each of several, together where they are alike, which is quicker."""
         answers: list[Answer | Exception] = [SettingError("unanswered")] * len(asked)
-        alike: dict[tuple[str, SearchSettings], list[int]] = defaultdict(list)
+        alike: dict[tuple[Slot, SearchSettings], list[int]] = defaultdict(list)
         for place, (access, ask, answering) in enumerate(asked):
             try:
                 self._check_visible(access, ask)
@@ -119,7 +126,7 @@ class Engines:
         return answers
 
     def _alone(
-        self, asked: tuple[Access, Ask, str], error: Exception, together: int
+        self, asked: tuple[Access, Ask, Slot], error: Exception, together: int
     ) -> Answer | Exception:
         """The answer to one of several of which any may have failed."""
         if together == 1:
@@ -147,7 +154,7 @@ class Engines:
         if not there or there != slides.count_rows(filter=all_of(own, access.rows or "")):
             raise SlideUnknown("the atlas holds no such slide or case")
 
-    def _model(self, ask: Ask, answers: str) -> tuple[str, str]:
+    def _model(self, ask: Ask, answers: Slot) -> tuple[Slot, str]:
         """The encoder to ask with, and the model whose vectors are compared."""
         if ask.model is None:
             return answers, self._encoders[answers].card.model_id
@@ -156,7 +163,7 @@ class Engines:
             return answers, model_id
         return self._embeds(model_id), model_id
 
-    def _embeds(self, model_id: str) -> str:
+    def _embeds(self, model_id: str) -> Slot:
         """The encoder of a model."""
         for name, encoder in self._encoders.items():
             if encoder.card.model_id == model_id:
@@ -178,12 +185,7 @@ class Engines:
         return named[0]
 
     def _settings(self, access: Access, ask: Ask, model_id: str) -> SearchSettings:
-        columns = filterable(self.atlas.tiles.schema)
-        self._check_columns(ask, columns.names)
-        chosen = compile_filter(ask.conditions, columns)
-        optional = {} if ask.spread is None else {"spread": Spread(*ask.spread)}
-        if ask.min_score is not None:
-            optional |= {"min_score": ask.min_score}
+        chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
         return SearchSettings(
             k=ask.depth,
             where=all_of(chosen or "", access.rows or ""),
@@ -191,20 +193,9 @@ class Engines:
             model_id=model_id,
             query_mpp=ask.query_mpp,
             exact=ask.exact,
-            **optional,
+            spread=None if ask.spread is None else Spread(*ask.spread),
+            min_score=ask.min_score,
         )
-
-    def _check_columns(self, ask: Ask, known: Sequence[str]) -> None:
-        """Names of columns come from a client, and become part of a condition."""
-        named = [] if ask.spread is None else [ask.spread[0]]
-        if ask.exclude.startswith(GROUP):
-            named.append(ask.exclude.removeprefix(GROUP))
-        for column in named:
-            if column not in known:
-                raise SettingError(
-                    f"there is no column {column!r:.80} to go by",
-                    remedy=f"There are {', '.join(known)}.",
-                )
 
 
 def told(result: SearchResult, access: Access, ask: Ask) -> Answer:

@@ -19,11 +19,13 @@ class Graph:
         settings: the server's.
         search: `SearchReplica`.
         pictures: `Pictures`.
+        rollout: `Rollout`.
     """
 
     settings: ServeSettings
     search: Calls
     pictures: Calls
+    rollout: Calls
 
 
 def graph_of(request: Request) -> Graph:

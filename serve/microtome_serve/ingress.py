@@ -17,6 +17,7 @@ from microtome_serve import (
     routes_atlas,
     routes_embed,
     routes_pictures,
+    routes_rollout,
     routes_search,
     routes_slides,
 )
@@ -31,13 +32,21 @@ Ask `/v1/search` with a tile, a region, a slide, a case or vectors, `/v1/search/
 picture. What a token may not see isn't there for it. Refusals are problem documents (RFC 9457).
 """
 
+ROUTES: Final = (
+    routes_atlas,
+    routes_search,
+    routes_embed,
+    routes_rollout,
+    routes_pictures,  # before slides: a slide's id is the rest of a path, whatever it ends with
+    routes_slides,
+)
+
 
 def build_api(graph: Graph) -> FastAPI:
     """The HTTP interface of a graph."""
     api = FastAPI(title="Microtome", version=__version__, description=DESCRIPTION)
     api.state.graph = graph
-    # Pictures come before slides: a slide's id is the rest of a path, whatever it ends with.
-    for routes in (routes_atlas, routes_search, routes_embed, routes_pictures, routes_slides):
+    for routes in ROUTES:
         api.include_router(routes.router)
     settings = graph.settings
     access.install(api, access.Gate(settings.auth, settings.limits, graph.search.columns.remote))
@@ -47,15 +56,12 @@ def build_api(graph: Graph) -> FastAPI:
     return api
 
 
-@serve.deployment
 @serve.ingress()
 class Ingress:
     """Turns requests into calls of the graph."""
 
-    def __init__(
-        self, settings: ServeSettings, search: DeploymentHandle, pictures: DeploymentHandle
-    ) -> None:
-        self._graph = Graph(settings, Calls(search), Calls(pictures))
+    def __init__(self, settings: ServeSettings, **behind: DeploymentHandle) -> None:
+        self._graph = Graph(settings, **{name: Calls(one) for name, one in behind.items()})
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve runs in each replica."""

@@ -54,6 +54,7 @@ class Scale:
         return {
             "max_ongoing_requests": self.max_ongoing,
             "max_queued_requests": self.max_queued,
+            "max_surge_percent": 100,  # a new deployment is there before the old one goes
             "ray_actor_options": {"num_cpus": self.cpus, "num_gpus": self.gpus},
             "autoscaling_config": {
                 "min_replicas": self.min_replicas,
@@ -127,7 +128,8 @@ class ServeSettings:
         Raises:
             SettingError: an unknown name, or a value that can't be right.
         """
-        return _read(cls, args, "args")
+        settings: Self = _read(cls, args, "args")
+        return settings
 
     def to_args(self) -> dict[str, Any]:
         """The value as plain JSON, what `from_args` reads."""
