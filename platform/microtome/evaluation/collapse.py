@@ -29,6 +29,7 @@ class Collapse:
         loose: R@1 of them with their own group.
         strict: R@1 of them without.
         fall: the interval of the difference; None where there is one group.
+        gain: the interval of what `strict` has more than chance; None where there is one group.
         chance: R@1 of a random order, with and without.
     """
 
@@ -38,12 +39,18 @@ class Collapse:
     loose: float
     strict: float
     fall: Interval | None
+    gain: Interval | None
     chance: tuple[float, float]
 
     @property
     def certain(self) -> bool:
-        """Whether the fall is more than chance would make of it."""
+        """Whether the fall is more than the luck of the draw."""
         return self.fall is not None and self.fall.low > 0
+
+    @property
+    def better_than_chance(self) -> bool:
+        """Whether what is left with the group left out is more than the luck of the draw."""
+        return self.gain is not None and self.gain.low > 0
 
     @property
     def sentence(self) -> str:
@@ -64,8 +71,9 @@ class Collapse:
         return (
             f"{figures}. {100 * (self.loose - self.strict):.0f} points (95 %: "
             f"{100 * self.fall.low:.0f} to {100 * self.fall.high:.0f}) of what leave-one-image-out "
-            f"shows are images of one {group} finding each other: of another {group} only the "
+            f"shows are images of one {group} finding each other. Of another {group} only the "
             "second figure speaks"
+            + ("" if self.better_than_chance else ", and it isn't certainly better than chance")
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +89,7 @@ class Collapse:
             },
             "fall": self.fall and self.fall.to_json(),
             "certain": self.certain,
+            "better than chance": self.better_than_chance,
             "sentence": self.sentence,
         }
 
@@ -106,8 +115,11 @@ def collapse_between(
     loose, strict = (one.per_query["R@1"] for one in scores)
     both = scores[1].to_find > 0
     if not both.any():
-        return Collapse(name, group, 0, 0.0, 0.0, None, (0.0, 0.0))
-    fall = bootstrap(np.where(both, loose - strict, np.nan), groups, seed)
+        return Collapse(name, group, 0, 0.0, 0.0, None, None, (0.0, 0.0))
+    fall, gain = (
+        bootstrap(np.where(both, difference, np.nan), groups, seed)
+        for difference in (loose - strict, strict - chance[1])
+    )
     return Collapse(
         name,
         group,
@@ -115,5 +127,6 @@ def collapse_between(
         float(loose[both].mean()),
         float(strict[both].mean()),
         fall,
+        gain,
         (float(chance[0][both].mean()), float(chance[1][both].mean())),
     )

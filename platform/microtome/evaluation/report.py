@@ -54,7 +54,12 @@ def table_metrics(evaluation: Evaluation) -> list[str]:
 
 def sentences(evaluation: Evaluation) -> list[str]:
     """What must be said beside the figures: collapse, leakage, then notes."""
-    said = [one.sentence for one in evaluation.collapses]
+    judged = [one.peer for one in evaluation.contenders]
+    said = [
+        one.sentence
+        for one, peer in zip(evaluation.collapses, judged, strict=False)
+        if not peer or all(judged)
+    ]
     for arm, leaks in zip(evaluation.arms, evaluation.leaks, strict=True):
         said += [f"{arm.name}: {one}" for one in leaks.sentences()]
     for outcome in evaluation.outcomes[: len(evaluation.arms)]:  # it is the same for every model
