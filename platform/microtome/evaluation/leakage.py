@@ -157,7 +157,7 @@ def check(
         _look(_Shared.of(queries.groups, gallery.groups, left_out), names),
         _look(_Shared.of(queries.hashes, gallery.hashes, left_out), names),
         _look(vectors, names),
-        _look(vectors and _Near.among(queries, gallery, vectors, threshold), names),
+        _look(_Near.among(queries, gallery, vectors, threshold), names),
         threshold,
     )
 
@@ -216,7 +216,11 @@ class _Near:
     nearest: NDArray[np.int64]
 
     @classmethod
-    def among(cls, queries: Side, gallery: Side, equal: _Shared, threshold: float) -> Self:
+    def among(
+        cls, queries: Side, gallery: Side, equal: _Shared | None, threshold: float
+    ) -> Self | None:
+        if queries.vectors is None or gallery.vectors is None or equal is None:
+            return None
         found = nearest_in(gallery.vectors, queries.vectors, 1, left_out=equal.left_out)
         near = np.flatnonzero(found.scores[:, 0] >= threshold)
         return cls(np.setdiff1d(near, equal.queries()), found.places[:, 0])
