@@ -17,8 +17,9 @@ from microtome.atlas.orphans import find_leftovers, remove_leftovers
 from microtome.atlas.runs import RunTotals, finish_run
 from microtome.atlas.schema import vector_column
 from microtome.atlas.verify import verify
-from microtome.atlas.writer import Writer, open_writer
+from microtome.atlas.writer import open_writer
 from microtome.errors import AtlasBusy, AtlasNotFound, LeaseLost, SettingError
+from support.cut_short import killed_after
 from support.made_atlas import CARD, MadeAtlas, State, content_id, state_of
 from support.object_store import ObjectStore
 
@@ -255,29 +256,11 @@ def test_an_index_takes_in_what_came_after_it(uri: str):
     assert (stats["num_indexed_rows"], stats["num_unindexed_rows"]) == (12, 0)
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
 @pytest.mark.parametrize("commits", range(0, 20, 3))
-def test_killed_between_two_commits_the_next_maintenance_goes_on(
-    uri: str, monkeypatch: pytest.MonkeyPatch, commits: int
-):
+def test_killed_between_two_commits_the_next_maintenance_goes_on(uri: str, commits: int):
     before = an_atlas(uri, left=1)
-    left = commits
-    transact = Writer.transact
-
-    def transact_and_die(writer: Writer, *asked: object, **options: bool) -> object:
-        nonlocal left
-        if not left:
-            raise Killed
-        left -= 1
-        return transact(writer, *asked, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Writer, "transact", transact_and_die)
-        with pytest.raises(Killed):
-            maintain(uri, NOW)
+    with killed_after(commits):
+        maintain(uri, NOW)
     maintain(uri, NOW)
     assert state_of(Atlas.open(uri)) == before
     assert verify(uri, vectors=True).findings == ()

@@ -10,8 +10,8 @@ import pytest
 from microtome.atlas.ledger import Ledger
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.recovery import recover
-from microtome.atlas.writer import Writer
 from microtome.slides.slide import SlideRef
+from support.cut_short import killed_after
 from support.made_atlas import CARD, MadeAtlas, content_id, ref_of
 
 
@@ -111,27 +111,14 @@ def test_bytes_that_changed_meanwhile_are_looked_at_again(made: MadeAtlas):
     assert Ledger(made.atlas, CARD.model_id).pending([ref_of("b")]) == [ref_of("b")]
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
 @pytest.mark.parametrize("tissue", [True, False])
 @pytest.mark.parametrize("commits", range(5))
 def test_a_change_of_name_that_is_killed_is_finished_or_undone(
-    made: MadeAtlas, monkeypatch: pytest.MonkeyPatch, tissue: bool, commits: int
+    made: MadeAtlas, tissue: bool, commits: int
 ):
     made.committer.commit([made.done("a") if tissue else made.empty("a"), made.done("c")])
-    committer, left, transact = made.committer, iter(range(commits)), Writer.transact
-
-    def transact_or_die(self, table, change):
-        if next(left, None) is None:
-            raise Killed
-        return transact(self, table, change)
-
-    with monkeypatch.context() as dying:
-        dying.setattr(Writer, "transact", transact_or_die)
-        with pytest.raises(Killed):
-            committer.commit([known(MOVED, "a")])
+    with killed_after(commits):
+        made.committer.commit([known(MOVED, "a")])
 
     recover(made.writer, made.atlas)
     at_rest = made.state()

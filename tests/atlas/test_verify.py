@@ -29,6 +29,7 @@ from microtome.atlas.schema import vector_column
 from microtome.atlas.verify import Report, verify
 from microtome.atlas.writer import Writer
 from microtome.errors import AtlasError, AtlasNotFound
+from support.cut_short import killed_after
 from support.made_atlas import CARD, MadeAtlas, content_id, ref_of
 
 SLIDES = {"a": 5, "b": 7, "c": 4, "it's": 3}
@@ -225,34 +226,15 @@ def test_a_fault_is_found_and_mended(
     assert looked(made, vectors=True).holds
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
 @pytest.mark.parametrize("damage", [lost_tile, no_facts, twice], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("commits", range(2, 8))
 def test_a_repair_killed_between_two_commits_is_gone_on_with(
-    made: MadeAtlas,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: Callable[[MadeAtlas, Writer], None],
-    commits: int,
+    made: MadeAtlas, damage: Callable[[MadeAtlas, Writer], None], commits: int
 ):
     sound = made.state()
     damage(made, made.writer)
-    left = commits
-    transact = Writer.transact
-
-    def transact_and_die(writer: Writer, *asked: object, **options: bool) -> object:
-        nonlocal left
-        if not left:
-            raise Killed
-        left -= 1
-        return transact(writer, *asked, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Writer, "transact", transact_and_die)
-        with pytest.raises(Killed):
-            repair(made.writer)
+    with killed_after(commits):
+        repair(made.writer)
     assert repair(made.writer).after.holds
     fill(made)
     assert made.state() == sound
