@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from microtome.atlas.fragments import FragmentWriter
+from microtome.atlas.fragments import FragmentWriter, Gathered
 from microtome.atlas.objects import objects
 from microtome.atlas.outcome import SlideOutcome
 from microtome.atlas.writer import Writer
@@ -81,7 +81,7 @@ def index_watched(witness: Witness, archive: Path, uri: str) -> None:
     """Index under the eyes of a witness, to whom every durable step is known."""
     folder = type(objects(uri, "_lease", "the lease"))
     witness.watch(Writer, "_repeat", lambda _, table, *__, **___: f"{table}: a commit")
-    witness.watch(FragmentWriter, "_flush", lambda _: "tiles: a worker's fragment")
+    witness.watch(Gathered, "_flush", lambda _: "tiles: a worker's fragment")
     for name in ("put_new", "put", "delete"):
         witness.watch(folder, name, lambda at, *_, name=name: f"{at._folder.name[1:]}: {name}")
     bare_index(archive, uri)

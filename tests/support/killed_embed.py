@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from microtome.atlas.columns import TableVersion
-from microtome.atlas.staged import VectorWriter
+from microtome.atlas.fragments import Gathered
 from microtome.atlas.writer import Writer
 from microtome.engine import embed
 from support.bare_embed import bare_embed
@@ -13,7 +13,7 @@ from support.killing import Moment, Witness, run_until
 
 STEPS: tuple[tuple[Any, str], ...] = (
     (Writer, "_repeat"),  # every commit, and every table made
-    (VectorWriter, "_flush"),  # a worker's vectors
+    (Gathered, "_flush"),  # a worker's vectors
     (TableVersion, "write"),  # a column file
     (embed, "discard_staged"),
 )

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,29 +135,62 @@ def vector_array(
 
 
 def write_fragments(target: TilesTarget, rows: pa.Table) -> tuple[str, ...]:
-    """Write rows durably, visible to nobody; returns JSON, one text per fragment.
+    """Write rows of `tiles`: see `write_unseen`."""
+    with writing(target.shown_uri, "tiles"):
+        return write_unseen(target.uri, "tiles", rows)
+
+
+def write_unseen(uri: str, table: str, rows: pa.Table) -> tuple[str, ...]:
+    """Write rows durably beside a table, visible to nobody; returns JSON, one text per fragment.
 
     Raises:
-        AtlasWriteFailed: the disk is full, or the store refuses.
+        OSError: the disk is full, or the store refuses.
     """
-    with writing(target.shown_uri, "tiles"):
-        fragments = patiently(
-            lambda: write_lance_fragments(
-                rows,
-                table_uri(target.uri, "tiles"),
-                mode="append",
-                storage_options=storage_options(target.uri),
-            )
+    fragments = patiently(
+        lambda: write_lance_fragments(
+            rows, table_uri(uri, table), mode="append", storage_options=storage_options(uri)
         )
+    )
     return tuple(json.dumps(fragment.to_json()) for fragment in fragments)
 
 
-class FragmentWriter:
-    """Gathers the tiles of one slide and writes a fragment whenever there are enough.
+class Gathered:
+    """Rows that wait until they are worth a fragment.
 
     Attributes:
-        rows: tiles taken so far.
+        rows: taken so far.
     """
+
+    def __init__(
+        self, write: Callable[[pa.Table], Sequence[str]], flush_rows: int = FLUSH_ROWS
+    ) -> None:
+        """Args: what makes fragments of a table and tells them, and from how many rows on."""
+        self.rows = 0
+        self._write = write
+        self._flush_rows = flush_rows
+        self._waiting: list[pa.Table] = []
+        self._fragments: list[str] = []
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows; what waits is written once there is enough."""
+        self._waiting.append(rows)
+        self.rows += len(rows)
+        if sum(map(len, self._waiting)) >= self._flush_rows:
+            self._flush()
+
+    def close(self) -> tuple[str, ...]:
+        """Write what is left; returns all fragments."""
+        if self._waiting:
+            self._flush()
+        return tuple(self._fragments)
+
+    def _flush(self) -> None:
+        self._fragments += self._write(pa.concat_tables(self._waiting))
+        self._waiting.clear()
+
+
+class FragmentWriter:
+    """Gathers the tiles of one slide and writes a fragment whenever there are enough."""
 
     def __init__(
         self,
@@ -167,12 +202,14 @@ class FragmentWriter:
         flush_rows: int = FLUSH_ROWS,
     ) -> None:
         """Args: where to, the slide as wanted and as opened, a tile's side in level-0 pixels."""
-        self.rows = 0
         self._target = target
         self._origin = TileOrigin(ref, slide.content_id, size_px)
-        self._flush_rows = flush_rows
-        self._waiting: list[pa.Table] = []
-        self._fragments: list[str] = []
+        self._gathered = Gathered(partial(write_fragments, target), flush_rows)
+
+    @property
+    def rows(self) -> int:
+        """Tiles taken so far."""
+        return self._gathered.rows
 
     def add(self, tiles: TileBatch, vectors: NDArray[np.float32]) -> None:
         """Take N tiles and their (N, D) vectors.
@@ -181,10 +218,7 @@ class FragmentWriter:
             AtlasWriteFailed: the disk is full, or the store refuses.
             ModelError: a vector isn't finite.
         """
-        self._waiting.append(tile_rows(self._target, self._origin, tiles, vectors))
-        self.rows += len(tiles)
-        if sum(len(table) for table in self._waiting) >= self._flush_rows:
-            self._flush()
+        self._gathered.add(tile_rows(self._target, self._origin, tiles, vectors))
 
     def close(self) -> tuple[str, ...]:
         """Write what is left; returns all fragments of the slide, as `SlideOutcome` takes them.
@@ -192,10 +226,4 @@ class FragmentWriter:
         Raises:
             AtlasWriteFailed: the disk is full, or the store refuses.
         """
-        if self._waiting:
-            self._flush()
-        return tuple(self._fragments)
-
-    def _flush(self) -> None:
-        self._fragments += write_fragments(self._target, pa.concat_tables(self._waiting))
-        self._waiting.clear()
+        return self._gathered.close()

@@ -8,7 +8,6 @@ fragment by fragment. The table goes when the job is through; without it, work i
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,17 +15,16 @@ from dataclasses import dataclass
 import lance
 import numpy as np
 import pyarrow as pa
-from lance.fragment import write_fragments
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.columns import counted
-from microtome.atlas.fragments import FLUSH_ROWS, vector_array
+from microtome.atlas.fragments import Gathered, vector_array, write_unseen
 from microtome.atlas.objects import objects
 from microtome.atlas.schema import tile_ids
 from microtome.atlas.sql import one_of
-from microtome.atlas.storage import location, storage_options, writing
-from microtome.atlas.tables import lost_table, open_table, table_uri
+from microtome.atlas.storage import location, writing
+from microtome.atlas.tables import lost_table, open_table
 from microtome.atlas.writer import Writer
 from microtome.models.card import ModelCard
 
@@ -73,21 +71,20 @@ class StagingTarget:
 
 
 class VectorWriter:
-    """Gathers the vectors of one slide; writes them durably, visible to nobody.
-
-    Attributes:
-        rows: vectors taken so far.
-    """
+    """Gathers the vectors of one slide; writes them durably, visible to nobody."""
 
     def __init__(self, target: StagingTarget, slide_id: str, content_id: str) -> None:
         """Args: where to, and whose vectors they are."""
-        self.rows = 0
         self._target = target
         self._slide_id = slide_id
         self._content_id = content_id
         self._schema = staging_schema(target.card)
-        self._waiting: list[pa.Table] = []
-        self._fragments: list[str] = []
+        self._gathered = Gathered(self._write)
+
+    @property
+    def rows(self) -> int:
+        """Vectors taken so far."""
+        return self._gathered.rows
 
     def add(self, corners: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Take the (N, D) vectors of the tiles at (N, 2) corners, level-0 px.
@@ -103,10 +100,7 @@ class VectorWriter:
             pa.array(tile_ids(self._content_id, self._target.grid_key, corners)),
             vector_array(vectors, model_id, self._slide_id),
         ]
-        self._waiting.append(pa.table(columns, schema=self._schema))
-        self.rows += count
-        if sum(map(len, self._waiting)) >= FLUSH_ROWS:
-            self._flush()
+        self._gathered.add(pa.table(columns, schema=self._schema))
 
     def close(self) -> tuple[str, ...]:
         """Write what is left; returns JSON of all fragments, as `SlideOutcome` takes them.
@@ -114,20 +108,11 @@ class VectorWriter:
         Raises:
             AtlasWriteFailed: the disk is full, or the store refuses.
         """
-        if self._waiting:
-            self._flush()
-        return tuple(self._fragments)
+        return self._gathered.close()
 
-    def _flush(self) -> None:
+    def _write(self, rows: pa.Table) -> tuple[str, ...]:
         with writing(self._target.shown_uri, "vectors"):
-            fragments = write_fragments(
-                pa.concat_tables(self._waiting),
-                table_uri(self._target.uri, staging_table(self._target.card.model_id)),
-                mode="append",
-                storage_options=storage_options(self._target.uri),
-            )
-        self._fragments += [json.dumps(fragment.to_json()) for fragment in fragments]
-        self._waiting.clear()
+            return write_unseen(self._target.uri, staging_table(self._target.card.model_id), rows)
 
 
 class Staged:
