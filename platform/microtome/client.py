@@ -1,1 +1,0 @@
-"""The HTTP client of a Microtome server; it needs nothing of the library but its errors."""

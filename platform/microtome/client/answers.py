@@ -1,0 +1,306 @@
+"""What a server answers, as frozen values whose names are those of its JSON.
+
+A server may say more than is known here: what has no name here is left out, but stays in
+`Answer.to_json()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from microtome.errors import AnswerUnreadable
+
+Json = Mapping[str, Any]
+Told = TypeVar("Told")
+
+
+@dataclass(frozen=True, slots=True)
+class TileHit:
+    """A tile, found or known.
+
+    Attributes:
+        tile_id: 32 hex digits.
+        slide_id: its slide.
+        case_id: its case, where known.
+        x: left edge, level-0 px.
+        y: top edge, level-0 px.
+        size_px: side, level-0 px.
+        score: cosine similarity, −1 to 1; None where nothing was compared.
+        tissue: fraction that is tissue.
+        sharpness: focus measure; 0 is flat.
+        metadata: the manifest's columns; dates as ISO 8601 text.
+    """
+
+    tile_id: str
+    slide_id: str
+    case_id: str | None
+    x: int
+    y: int
+    size_px: int
+    score: float | None = None
+    tissue: float | None = None
+    sharpness: float | None = None
+    metadata: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TileMatch:
+    """Two tiles that speak for a slide: one of what was asked with, one that was found."""
+
+    query_tile: TileHit | None
+    tile: TileHit
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlideHit:
+    """A slide or a case that was found.
+
+    Attributes:
+        slide_id: the slide; None for a case.
+        case_id: the case, where known.
+        slides: all slides that are meant.
+        score: the higher, the more alike.
+        evidence: the tiles it comes of.
+        metadata: the manifest's columns.
+    """
+
+    slide_id: str | None
+    case_id: str | None
+    score: float
+    slides: tuple[str, ...] = ()
+    evidence: tuple[TileMatch, ...] = ()
+    metadata: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionHit:
+    """A region that was found.
+
+    Attributes:
+        slide_id: its slide.
+        case_id: its case, where known.
+        polygon: its corners, level-0 px.
+        score: the higher, the more alike.
+        angle_deg: by how much it is turned against what was asked with.
+        flipped: whether it is its mirror image.
+        tiles: the tiles it comes of.
+        metadata: the manifest's columns.
+    """
+
+    slide_id: str
+    case_id: str | None
+    polygon: tuple[tuple[float, float], ...]
+    score: float
+    angle_deg: float = 0.0
+    flipped: bool = False
+    tiles: tuple[TileMatch, ...] = ()
+    metadata: Json = field(default_factory=dict)
+
+
+Hit = TileHit | RegionHit | SlideHit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found for one query.
+
+    Attributes:
+        level: what was looked for: tile, region, slide or case.
+        model_id: whose vectors were compared.
+        model_name: what that model is called.
+        tiles_version: the version of the atlas that was searched.
+        coverage: share of what was searched that has such a vector.
+        notes: what a reader of the hits should know.
+        hits: best first; of the kind that the level says.
+        next_offset: `offset` of the next page; None on the last.
+    """
+
+    level: str
+    model_id: str
+    model_name: str
+    tiles_version: int
+    coverage: float
+    notes: tuple[str, ...]
+    hits: tuple[Hit, ...]
+    next_offset: int | None = None
+    said: Json = field(default_factory=dict, repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as the server gave it, ready for `json.dumps`."""
+        return dict(self.said)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The hits as rows of a table: plain columns only, the manifest's among them."""
+        return [
+            {name: value for name, value in hit.items() if not isinstance(value, list | dict)}
+            | dict(hit.get("metadata") or {})
+            for hit in self.said.get("hits", ())
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors of pictures, ready to be asked with.
+
+    Attributes:
+        model_id: whose they are.
+        model_name: what that model is called.
+        dim: length of each vector.
+        images: per picture its vectors, one per tile that covers it; each of unit length.
+    """
+
+    model_id: str
+    model_name: str
+    dim: int
+    images: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """A slide in the atlas; what the file doesn't say is None."""
+
+    slide_id: str
+    width_px: int
+    height_px: int
+    case_id: str | None = None
+    size_bytes: int | None = None
+    format: str | None = None
+    vendor: str | None = None
+    levels: int | None = None
+    mpp: float | None = None
+    mpp_source: str | None = None
+    objective: float | None = None
+    tissue_mm2: float | None = None
+    tiles: int | None = None
+    properties: Json = field(default_factory=dict)
+    metadata: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SlidePage:
+    """Some of the slides, by id.
+
+    Attributes:
+        slides: of this page.
+        total: slides on all pages.
+        next: `cursor` of the next page; None on the last.
+    """
+
+    slides: tuple[Slide, ...]
+    total: int
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a file.
+
+    Attributes:
+        data: the file's bytes.
+        media_type: what they are.
+        etag: names exactly these bytes.
+    """
+
+    data: bytes = field(repr=False)
+    media_type: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtlasFacts:
+    """What the atlas holds for whoever asks.
+
+    Attributes:
+        tiles_version: newest version of its tiles.
+        grid: mpp, tile_px and stride_px of its tiles.
+        models: models whose vectors it holds: model_id, name, dim, licence, tiles, coverage.
+        answers: id of the model that answers where none is named.
+        fields: what can be filtered by, with its type.
+        tiles: how many they may see.
+        slides: the same.
+        cases: the same.
+    """
+
+    tiles_version: int
+    grid: Json
+    models: tuple[Json, ...]
+    answers: str
+    fields: Mapping[str, str]
+    tiles: int
+    slides: int
+    cases: int
+
+
+def known(kind: type[Told], said: Json, /, **read: Any) -> Told:
+    """What `said` holds under the names of `kind`; `read` gives what isn't plain.
+
+    Raises:
+        AnswerUnreadable: something is missing.
+    """
+    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
+    try:
+        return kind(**{name: said[name] for name in names & set(said)} | read)
+    except TypeError:
+        raise AnswerUnreadable(
+            f"the answer isn't what {kind.__name__} should hold",
+            remedy="Use a client of the server's version.",
+        ) from None
+
+
+def answer(said: Json) -> Answer:
+    """One query's answer."""
+    level = said.get("level", "tile")
+    hits = tuple(_hit(level, hit) for hit in said.get("hits", ()))
+    return known(Answer, said, level=level, hits=hits, notes=tuple(said["notes"]), said=said)
+
+
+def answers(said: Json) -> tuple[Answer, ...]:
+    """Answers of several queries, in their order."""
+    return tuple(answer(one) for one in said["results"])
+
+
+def embedded(said: Json) -> Embedded:
+    """Vectors of pictures."""
+    images = (one["vectors"] for one in said["images"])
+    return known(Embedded, said, images=tuple(tuple(map(tuple, vectors)) for vectors in images))
+
+
+def slide_page(said: Json) -> SlidePage:
+    """A page of slides."""
+    return known(SlidePage, said, slides=tuple(known(Slide, one) for one in said["slides"]))
+
+
+def atlas_facts(said: Json) -> AtlasFacts:
+    """What the atlas holds."""
+    return known(AtlasFacts, said, models=tuple(said["models"]))
+
+
+def _hit(level: str, said: Json) -> Hit:
+    match level:
+        case "tile":
+            return known(TileHit, said)
+        case "region":
+            corners = tuple((x, y) for x, y in said.get("polygon", ()))
+            return known(RegionHit, said, polygon=corners, tiles=_matches(said.get("tiles", ())))
+        case _:
+            slides, evidence = tuple(said.get("slides", ())), _matches(said.get("evidence", ()))
+            return known(SlideHit, said, slides=slides, evidence=evidence)
+
+
+def _matches(said: Iterable[Json]) -> tuple[TileMatch, ...]:
+    return tuple(
+        TileMatch(_tile(one.get("query_tile")), known(TileHit, one["tile"]), one["score"])
+        for one in said
+    )
+
+
+def _tile(said: Json | None) -> TileHit | None:
+    return known(TileHit, said) if said else None
+
+
+def flat(vectors: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Vectors (rows of any array) as plain JSON."""
+    return [[float(value) for value in vector] for vector in vectors]
