@@ -6,7 +6,7 @@
                            `coords` (N, 2); labels come from a table beside them
 
 TRIDENT writes `features_<encoder>/<slide>.h5`, and slides' own vectors (D,) to
-`slide_features_<encoder>`; CLAM writes `h5_files/<slide>.h5` beside `pt_files`, which are pickles and
+`slide_features_<encoder>`; CLAM writes `h5_files/<slide>.h5` beside `pt_files`: those are pickles,
 never read. A slide's tiles become one vector: each set to unit length, then their mean.
 """
 
@@ -21,6 +21,7 @@ from typing import Any, Final
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -140,13 +141,14 @@ def _parquet(path: str) -> dict[str, Any]:
 
 
 def _array(path: str, name: str, column: pa.ChunkedArray) -> Any:
-    """A column as an array; lists of one length as (N, length)."""
+    """A column as it is, or as (N, length) where it holds lists of one length."""
     if not isinstance(column.type, pa.ListType | pa.LargeListType | pa.FixedSizeListType):
         return column.to_pylist()
-    rows = column.to_pylist()
-    if len({len(row) if row is not None else -1 for row in rows} | {-1}) != 2:
+    lists = column.combine_chunks()
+    lengths = pc.unique(pc.list_value_length(lists)).to_pylist()
+    if lists.null_count or len(lengths) != 1:
         raise VectorsInvalid(f"{path}: the lists in {name!r} are of different lengths, or missing")
-    return np.array(rows)
+    return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lengths[0])
 
 
 def _of_columns(path: str, columns: Mapping[str, Any]) -> GivenVectors:
@@ -282,6 +284,8 @@ def _features(filesystem: Any, path: str, shown: str) -> NDArray[Any]:
                     f"{shown} holds {values.shape[-2]:,} features, but {coords.shape[-2]:,} coords"
                 )
             return values
+    except FileNotFoundError:
+        raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise VectorsInvalid(
             f"{shown} isn't laid out as TRIDENT and CLAM write it: {error}",
