@@ -149,11 +149,13 @@ def maintain(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     with reporting(as_json):
         from microtome.atlas.maintain import DAY_S, MaintainSettings
         from microtome.atlas.maintain import maintain as run_maintain
+        from microtome.search.calibration import store_calibrations
 
         choice = "none" if no_index else index
         settings = MaintainSettings(retention_days * DAY_S, choice)  # type: ignore[arg-type]
         with err.status("") as status:
-            done = run_maintain(atlas, settings, status.update)
+            further = {} if choice == "none" else {"calibrate": store_calibrations}
+            done = run_maintain(atlas, settings, status.update, further)
         recalls = measured_recall(atlas) if check_recall else []
         if as_json:
             print_json(done.to_json() | ({"recall": recalls} if check_recall else {}))

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from microtome import cli
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.calibration_files import read_stored
 from microtome.atlas.runs import RunTotals, finish_run
 from support.made_atlas import MadeAtlas
 
@@ -129,3 +131,25 @@ def test_recall_is_measured_where_it_is_asked_for(atlas: str):
     done = microtome("maintain", "--atlas", atlas, "--check-recall", "--json")
     (recall,) = json.loads(done.stdout)["recall"]
     assert (recall["recall"], recall["path"]) == (1.0, "exact")
+
+
+@pytest.fixture
+def two_cases(tmp_path: Path) -> str:
+    made = MadeAtlas(str(tmp_path / "two"))
+    made.committer.commit([made.done("a", case_id="A"), made.done("b", case_id="B")])
+    finish_run(made.writer, made.run_id, "finished", RunTotals())
+    made.release()
+    return made.uri
+
+
+def steps(*words: str) -> dict[str, str]:
+    told = json.loads(microtome("maintain", *words, "--json").stdout)
+    return {step["name"]: step["did"] for step in told["steps"]}
+
+
+def test_maintaining_samples_the_scores_that_searches_are_judged_by(two_cases: str):
+    (model_id,) = Atlas.open(two_cases).models
+    assert "calibrate" not in steps("--atlas", two_cases, "--no-index")
+    assert steps("--atlas", two_cases)["calibrate"].startswith("the usual scores of made")
+    assert len(read_stored(two_cases, model_id).scores["case_id"]) == 10
+    assert steps("--atlas", two_cases)["calibrate"] == ""

@@ -5,7 +5,7 @@
 3. states of old runs lose their tags (`versions.expired`);
 4. small fragments become large ones (`compaction`);
 5. indices are built, and take in the rows that came after them;
-6. mosaics of slides are made, and made anew (`mosaic_building`);
+6. mosaics of slides are made, and made anew (`mosaic_building`), and what floors above derive;
 7. versions that no reader needs any more go (`compaction.prune`);
 8. files that no version names go (`orphans`).
 
@@ -51,6 +51,8 @@ LANCE_KINDS: Mapping[str, LanceVectorIndex] = {
     "ivf_pq": "IVF_PQ",
     "ivf_hnsw_sq": "IVF_HNSW_SQ",
 }
+
+_NOTHING: Mapping[str, Callable[[Writer], str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,10 @@ class Maintained:
 
 
 def maintain(
-    uri: str, settings: MaintainSettings, starting: Callable[[str], None] = lambda _: None
+    uri: str,
+    settings: MaintainSettings,
+    starting: Callable[[str], None] = lambda _: None,
+    further: Mapping[str, Callable[[Writer], str]] = _NOTHING,
 ) -> Maintained:
     """Maintain an atlas.
 
@@ -134,6 +139,8 @@ def maintain(
         uri: folder or object-store URI.
         settings: how.
         starting: told the name of each step before it begins.
+        further: by name, steps of floors above, done when all indices are there; each says in
+            words what it did.
 
     Raises:
         AtlasNotFound: no atlas lies there.
@@ -145,7 +152,7 @@ def maintain(
         before = sizes(uri)
         steps = []
         with _as_run(writer, settings):
-            for name, work in _steps(writer, settings, starting):
+            for name, work in _steps(writer, settings, starting, further):
                 starting(name)
                 started_s = time.monotonic()
                 did = work()
@@ -177,7 +184,10 @@ def _as_run(writer: Writer, settings: MaintainSettings) -> Iterator[None]:
 
 
 def _steps(
-    writer: Writer, settings: MaintainSettings, tell: Callable[[str], None]
+    writer: Writer,
+    settings: MaintainSettings,
+    tell: Callable[[str], None],
+    further: Mapping[str, Callable[[Writer], str]],
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "forget", lambda: _forget(writer)
     yield "untag", lambda: _untag(writer)
@@ -185,6 +195,8 @@ def _steps(
     if settings.index != "none":
         yield "index", lambda: _index(writer, settings.index)
         yield "mosaics", lambda: ", ".join(refresh_all_mosaics(writer, tell))
+    for name, work in further.items():
+        yield name, partial(work, writer)
     yield "prune", lambda: _prune(writer, settings.retention_s)
     yield "leftovers", lambda: _remove_leftovers(writer)
 
