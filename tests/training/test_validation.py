@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from microtome.errors import TrainingDiverged
 from microtome_training.validation import retrieval
 
 
@@ -33,6 +34,11 @@ def test_one_s_own_group_is_left_out() -> None:
 
 def test_classes_of_one_group_ask_for_nothing() -> None:
     assert retrieval(on_circle(0, 1), np.array([0, 0]), ["s", "s"]).to_metrics() == {"queries": 0}
+
+
+def test_a_model_that_makes_no_numbers_has_diverged() -> None:
+    with pytest.raises(TrainingDiverged, match="1 of the 2 vectors"):
+        retrieval(on_circle(0, float("nan")), np.array([0, 0]), [None] * 2)
 
 
 def test_against_a_slow_loop() -> None:
