@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long test-kill check format bench-atlas bench-engine bench-reading bench-training bench-quality constraints pathml-env clean help
+.PHONY: demo test test-long test-kill check format bench-atlas bench-engine bench-reading bench-search bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same s
 	-$(BIN)/python -m pip install --quiet --no-deps -r tests/benchmarks/reading/rivals.txt
 	$(BIN)/python tests/benchmarks/reading
 	$(BIN)/python tests/benchmarks/reading/remote.py
+
+bench-search: $(INSTALLED)  ## scoring beside faiss; slides, regions and cases, as they grow
+	$(BIN)/python tests/benchmarks/search
 
 bench-training: $(INSTALLED)  ## Ray Train against a plain loop, two workers against one, caching
 	$(BIN)/python tests/benchmarks/training

@@ -1,0 +1,28 @@
+"""What finding costs, and how good it is: `make bench-search`.
+
+`python tests/benchmarks/search scoring` runs a part. A part is a module beside this one with a
+function `main`; each says what it measures, and runs alone as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]  # this folder's modules, and tests/support
+PARTS = ("scoring", "slides", "regions", "quality")
+
+
+def main(names: list[str]) -> None:
+    """Run the parts named, or all."""
+    parts = [part for part in PARTS if (HERE / f"{part}.py").exists()]
+    if unknown := set(names) - set(parts):
+        sys.exit(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
+    for part in names or parts:
+        importlib.import_module(part).main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
