@@ -19,6 +19,7 @@ from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import canonical_name, load_card
 from microtome_serve.embedding import Embedder
 from microtome_serve.ingress import Ingress
+from microtome_serve.meter import Meter
 from microtome_serve.picture_reading import Pictures
 from microtome_serve.rollout import Rollout
 from microtome_serve.searching import SearchReplica
@@ -76,7 +77,8 @@ def application(settings: ServeSettings) -> serve.Application:
     search = _deployed(SearchReplica, settings.search).bind(settings, embedders, rollout)
     pictures = _deployed(Pictures, settings.pictures).bind(settings)
     ingress = _deployed(Ingress, settings.ingress)
-    return ingress.bind(settings, search=search, pictures=pictures, rollout=rollout)
+    meter = _deployed(Meter, ALONE).bind()
+    return ingress.bind(settings, search=search, pictures=pictures, rollout=rollout, meter=meter)
 
 
 def _deployed(kind: Any, scale: Scale, name: str | None = None) -> Any:

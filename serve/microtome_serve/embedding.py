@@ -17,6 +17,8 @@ from ray import serve
 
 from microtome.models.card import ModelCard
 from microtome.models.encoder import EncoderOptions
+from microtome_serve.meter import report_to_meter
+from microtome_serve.metrics import BATCH_TILES, TALLY
 from microtome_serve.settings import ServeSettings
 
 Tiles = NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Embedder:
         from microtome.models.registry import load_encoder
 
         self._encoder = load_encoder(model, EncoderOptions(allow_licences=settings.allow_licences))
+        report_to_meter()
         self._embed.set_max_batch_size(settings.batching.tiles)
         self._embed.set_batch_wait_timeout_s(settings.batching.wait_ms / 1000)
 
@@ -56,6 +59,7 @@ class Embedder:
 
     @serve.batch(batch_size_fn=tiles_in)  # type: ignore[untyped-decorator]
     async def _embed(self, requests: list[Tiles]) -> list[Vectors]:
+        TALLY.observe(BATCH_TILES, tiles_in(requests))
         return await asyncio.to_thread(encode_together, self._encoder, requests)
 
 

@@ -28,6 +28,7 @@ from microtome_serve.access import Access
 from microtome_serve.asking import Ask
 from microtome_serve.facts import Facts
 from microtome_serve.filters import compile_filter
+from microtome_serve.metrics import ATLAS_VERSION, SEARCHES, TALLY
 from microtome_serve.remote_encoder import RemoteEncoder
 from microtome_serve.rollout import Slot
 from microtome_serve.visible_rows import VisibleRows
@@ -201,6 +202,8 @@ class Engines:
 def told(result: SearchResult, access: Access, ask: Ask) -> Answer:
     """What whoever asked is told of a result."""
     facts = result.to_json()
+    TALLY.count(SEARCHES, ask.level, facts.get("path", "exact"), facts["model_name"])
+    TALLY.set(ATLAS_VERSION, facts["tiles_version"])
     hits = facts["hits"]
     restricted = access.rows is not None
     return {

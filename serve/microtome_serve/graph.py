@@ -20,12 +20,14 @@ class Graph:
         search: `SearchReplica`.
         pictures: `Pictures`.
         rollout: `Rollout`.
+        meter: `Meter`.
     """
 
     settings: ServeSettings
     search: Calls
     pictures: Calls
     rollout: Calls
+    meter: Calls
 
 
 def graph_of(request: Request) -> Graph:

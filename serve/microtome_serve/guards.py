@@ -9,18 +9,14 @@ behind a reverse proxy that does (nginx: `client_header_timeout`).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import Final
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microtome.errors import DeadlinePassed, RequestError, RequestTooLarge, RequestTooSlow
-from microtome_serve.limits import Limits
+from microtome_serve.limits import Limits, has_body
 from microtome_serve.problems import problem_of
-
-_CLOSE: Final = {"Connection": "close"}  # what is left of the body is no next request
 
 
 def install(app: FastAPI, limits: Limits) -> None:
@@ -56,6 +52,7 @@ class Guards:
             )
         if watch.refused is not None and not watch.started:
             problem = problem_of(watch.refused)
+            scope.setdefault("state", {})["cause"] = problem.cause
             problem = replace(problem, headers={**problem.headers, **_CLOSE})
             await problem.response()(scope, receive, send)
 
@@ -75,6 +72,7 @@ class _Watch:
         uploads = headers.get("content-type", "").startswith("multipart/")
         self._most = limits.upload_bytes if uploads else limits.body_bytes
         self._received, self._ended = 0, False
+        self._unread = has_body(scope)
         self._body_s = limits.body_s
         self._until = asyncio.get_running_loop().time() + limits.body_s
         self._receive, self._send = receive, send
@@ -106,8 +104,18 @@ class _Watch:
     async def send(self, message: Message) -> None:
         """Pass an answer on, unless the request was refused."""
         if self.refused is None:
+            await self.send_last(message)
+
+    async def send_last(self, message: Message) -> None:
+        """Pass an answer on; one that comes before the body's end ends the connection.
+
+        What is left of the body would be taken for the next request, or be read for nothing.
+        """
+        if message["type"] == "http.response.start":
             self.started = True
-            await self._send(message)
+            if self._unread and not self._ended:
+                MutableHeaders(scope=message)["Connection"] = "close"
+        await self._send(message)
 
     def _refuse(self, error: RequestError) -> RequestError:
         self.refused = error

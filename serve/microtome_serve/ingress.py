@@ -16,6 +16,7 @@ from microtome_serve import (
     problems,
     routes_atlas,
     routes_embed,
+    routes_metrics,
     routes_pictures,
     routes_rollout,
     routes_search,
@@ -23,6 +24,7 @@ from microtome_serve import (
 )
 from microtome_serve.calling import Calls
 from microtome_serve.graph import Graph
+from microtome_serve.meter import report_to_meter
 from microtome_serve.settings import ServeSettings
 
 DESCRIPTION: Final = """
@@ -39,6 +41,7 @@ ROUTES: Final = (
     routes_rollout,
     routes_pictures,  # before slides: a slide's id is the rest of a path, whatever it ends with
     routes_slides,
+    routes_metrics,
 )
 
 
@@ -52,6 +55,7 @@ def build_api(graph: Graph) -> FastAPI:
     access.install(api, access.Gate(settings.auth, settings.limits, graph.search.columns.remote))
     problems.install(api)  # each lies outside of the one before
     guards.install(api, settings.limits)
+    routes_metrics.install(api)
     audit.install(api, settings.audit)
     return api
 
@@ -62,6 +66,7 @@ class Ingress:
 
     def __init__(self, settings: ServeSettings, **behind: DeploymentHandle) -> None:
         self._graph = Graph(settings, **{name: Calls(one) for name, one in behind.items()})
+        report_to_meter()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve runs in each replica."""

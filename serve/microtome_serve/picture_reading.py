@@ -13,7 +13,6 @@ from weakref import finalize
 
 import numpy as np
 from PIL import Image
-from ray import serve
 
 from microtome.atlas.atlas import Atlas
 from microtome.config import check_choice, check_whole
@@ -171,7 +170,6 @@ def _etag(*parts: object) -> str:
     return f'"{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"'
 
 
-@serve.deployment
 class Pictures:
     """The deployment that lists slides and reads pictures; each method is `PictureReader`'s."""
 

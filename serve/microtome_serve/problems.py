@@ -240,18 +240,19 @@ class Unexpected:
             if started or scope["type"] != "http":
                 raise
             problem = problem_of(error)
-            _log(scope, problem, error)
+            _note(scope, problem, error)
             await problem.response()(scope, receive, send)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
-    _log(request.scope, problem, error)
+    _note(request.scope, problem, error)
     return problem.response()
 
 
-def _log(scope: Scope, problem: Problem, error: Exception) -> None:
-    """What a client isn't told is in the log; what it is told would only fill it."""
+def _note(scope: Scope, problem: Problem, error: Exception) -> None:
+    """Leave the cause for whoever counts; log what the client isn't told."""
+    scope.setdefault("state", {})["cause"] = problem.cause
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         request_id = scope.get("state", {}).get("request_id", "-")
         trace = error if problem.cause == "unexpected" else None

@@ -26,6 +26,7 @@ from microtome_serve.calling import Calls
 from microtome_serve.engines import Answer, Engines
 from microtome_serve.filters import row_columns
 from microtome_serve.following import Followed
+from microtome_serve.meter import report_to_meter
 from microtome_serve.remote_encoder import RemoteEncoder
 from microtome_serve.rollout import Following, Slot
 from microtome_serve.settings import ServeSettings
@@ -56,6 +57,7 @@ class SearchReplica:
             Calls(rollout), settings.shadow if "candidate" in embedders else 0.0
         )
         self._shadow = Shadow(self._following)
+        report_to_meter()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="search")
 
     async def check_health(self) -> None:
