@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +9,9 @@ import httpx
 import pytest
 
 from microtome_serve.access import AuthSettings
-from microtome_serve.settings import Scale, ServeSettings
+from microtome_serve.settings import ServeSettings
 from support.served_atlas import index_served
-
-SMALL = Scale(cpus=0.05)
-"""Other tests share the cluster's few cores."""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from support.serving import SMALL, deploy_config, free_port, manifest_config
 
 
 @pytest.fixture(scope="session")
@@ -47,19 +36,28 @@ def serve_settings(served_folder: Path) -> ServeSettings:
 
 
 @pytest.fixture(scope="session")
-def server(ray_cluster: None, serve_settings: ServeSettings) -> Iterator[str]:
-    """The URL of a server that answers from the atlas of `served_folder`."""
+def serve_port(ray_cluster: None) -> Iterator[int]:
+    """The port of the run's Ray Serve."""
     from ray import serve
-
-    from microtome_serve.app import application, resolved
 
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     try:
-        serve.run(application(resolved(serve_settings)), name="microtome", route_prefix="/")
-        yield f"http://127.0.0.1:{port}"
+        yield port
     finally:
         serve.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(serve_port: int, serve_settings: ServeSettings) -> str:
+    """The URL of a server that answers from the atlas of `served_folder`.
+
+    It is deployed as KubeRay deploys its manifest, with other settings.
+    """
+    config = manifest_config()
+    config["applications"][0]["args"] = serve_settings.to_args()
+    deploy_config(config)
+    return f"http://127.0.0.1:{serve_port}"
 
 
 @pytest.fixture(scope="session")
