@@ -18,6 +18,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from microtome.errors import (
     AccessUnavailable,
@@ -27,7 +28,7 @@ from microtome.errors import (
     TokenRefused,
 )
 from microtome_serve.filters import Condition, compile_filter, typed
-from microtome_serve.limits import Limits, Rates
+from microtome_serve.limits import Limits, Rates, has_body
 from microtome_serve.oidc import Issuer, OidcSettings
 from microtome_serve.tokens import PREFIX, Role, Token, TokenBook, found
 
@@ -183,16 +184,35 @@ class _Tokens:
         return token
 
 
+class Admission:
+    """Looks up who sends a body before it is read; FastAPI alone would take it all in first."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or raise as `Gate.admit`."""
+        if scope["type"] == "http" and has_body(scope):
+            request = Request(scope)
+            request.state.access = await _asking(request, self._gate)
+        await self._app(scope, receive, send)
+
+
 def install(app: FastAPI, gate: Gate) -> None:
-    """Let the dependencies of `app` find who may ask."""
+    """Let `app` know who asks; to be called before `problems.install`, which tells refusals."""
     app.state.gate = gate
+    app.add_middleware(Admission, gate=gate)
 
 
-_bearer = HTTPBearer(auto_error=False, description="A token of `microtome token make`, or a JWT.")
-_Sent = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_DESCRIBED: Final = HTTPBearer(
+    auto_error=False, description="A token of `microtome token make`, or a JWT."
+)
 
 
-async def reader(request: Request, sent: _Sent) -> Access:
+async def reader(
+    request: Request, _sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_DESCRIBED)]
+) -> Access:
     """Dependency of a route that any token may ask.
 
     Raises:
@@ -200,14 +220,9 @@ async def reader(request: Request, sent: _Sent) -> Access:
         NotAllowed: the server is open, and the request comes from another machine, or from a web
             page that has its own name point here (DNS rebinding).
     """
-    gate: Gate = request.app.state.gate
-    if gate.open and not _from_here(request):
-        raise NotAllowed(
-            "a server without tokens answers its own machine alone",
-            remedy="Ask at http://127.0.0.1, or have tokens made.",
-        )
-    access = await gate.admit(sent.credentials if sent else None)
-    request.state.access = access
+    access: Access | None = getattr(request.state, "access", None)
+    if access is None:
+        request.state.access = access = await _asking(request, request.app.state.gate)
     return access
 
 
@@ -233,6 +248,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+async def _asking(request: Request, gate: Gate) -> Access:
+    if gate.open and not _from_here(request):
+        raise NotAllowed(
+            "a server without tokens answers its own machine alone",
+            remedy="Ask at http://127.0.0.1, or have tokens made.",
+        )
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return await gate.admit(token.strip() if scheme.lower() == "bearer" else None)
 
 
 def _from_here(request: Request) -> bool:

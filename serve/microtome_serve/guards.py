@@ -53,8 +53,7 @@ class Guards:
         if watch.refused is not None and not watch.started:
             problem = problem_of(watch.refused)
             scope.setdefault("state", {})["cause"] = problem.cause
-            problem = replace(problem, headers={**problem.headers, **_CLOSE})
-            await problem.response()(scope, receive, send)
+            await problem.response()(scope, receive, watch.send_last)
 
 
 class _Watch:

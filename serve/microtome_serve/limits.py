@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
 from microtome.config import check_positive, check_whole
 from microtome.errors import RateExceeded
 from microtome.search.picture import MAX_PIXELS
@@ -51,6 +54,12 @@ class Limits:
             check_positive(name, getattr(self, name), most=3600.0)
         if self.rate_per_s != 0:
             check_positive("rate_per_s", self.rate_per_s)
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether a request comes with a body, by its headers."""
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 class Rates:

@@ -242,3 +242,31 @@ def test_an_open_server_answers_its_own_machine_alone(client, url, status):
     app = client_of(AuthSettings(open=True)).app
     asked = TestClient(app, base_url=url, client=(client, 5000)).get("/operate")
     assert asked.status_code == status
+
+
+def test_a_body_without_a_token_is_not_read(settings, book):
+    _, secret = book.make(Wanted("viewer"))
+    app = client_of(settings).app
+
+    @app.post("/taken")
+    async def take(asking: Reader, body: dict) -> str:
+        return asking.name
+
+    client = TestClient(app)
+    assert client.post("/taken", content=b"no json").status_code == 401  # nobody looked
+    assert client.post("/taken", content=b"no json", headers=bearing(secret)).status_code == 422
+
+
+def test_a_request_with_a_body_counts_once(settings, book):
+    _, secret = book.make(Wanted("slow", rate_per_s=1.0))
+    app = client_of(settings).app
+
+    @app.post("/taken")
+    async def take(asking: Reader, body: dict) -> str:
+        return asking.name
+
+    client = TestClient(app)
+    statuses = [
+        client.post("/taken", json={}, headers=bearing(secret)).status_code for _ in range(3)
+    ]
+    assert statuses == [200, 200, 429]
