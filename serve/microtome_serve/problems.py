@@ -38,6 +38,7 @@ from microtome.errors import (
     RequestTooLarge,
     RequestTooSlow,
     SettingError,
+    SlideChanged,
     SlideError,
     SlideUnknown,
     SourceError,
@@ -94,6 +95,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     ModelError: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE, "the model can't be used now", _LATER, retry=True
     ),
+    SlideChanged: Kind(HTTPStatus.GONE, "the slide's file isn't the one that was indexed", _TELL),
     SlideError: Kind(HTTPStatus.BAD_GATEWAY, "the slide can't be read where it lies", _TELL),
     SourceError: Kind(HTTPStatus.BAD_GATEWAY, "the slide isn't where it was indexed", _TELL),
     MicrotomeError: Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed", _TELL),
