@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtome.errors import NothingToFind, VectorsInvalid
+from microtome.errors import EvaluationError, NothingToFind, VectorsInvalid
 from microtome.evaluation.judging import Labelled, judge_vectors
 from microtome.evaluation.left_out import LeftOut
 from microtome.evaluation.neighbours import nearest_in
@@ -85,6 +85,12 @@ def test_a_gallery_smaller_than_k_says_so():
 def test_classes_of_one_can_t_be_judged():
     both = Labelled(np.eye(3), np.arange(3))
     with pytest.raises(NothingToFind, match="none of the 3 queries"):
+        judge_vectors(both, both, left_out=LeftOut.own_image(3))
+
+
+def test_groups_must_fit():
+    both = made(4, [1.0], 0)
+    with pytest.raises(EvaluationError, match="for 3 queries and 3 images"):
         judge_vectors(both, both, left_out=LeftOut.own_image(3))
 
 

@@ -35,7 +35,10 @@ def test_nothing_shared_is_nothing_found():
     gallery = replace(side("g", 3, 1), groups=["c", None, "d"], hashes=list("tuv"))
     leaks = check(queries, gallery)
     assert not leaks.found
-    assert leaks.sentences() == ()
+    assert leaks.same_group.queries == 0
+    assert leaks.sentences() == (
+        "3 images have no group: whether they are of one that is on the other side can't be said",
+    )
 
 
 def test_a_group_on_both_sides():
@@ -132,9 +135,10 @@ def test_what_can_t_be_compared_is_said():
     )
 
 
-def test_no_group_is_shared_by_those_without_one():
-    nobody = Side(["i"], groups=[None])
-    assert check(nobody, nobody).same_group.queries == 0
+def test_nobody_s_groups_are_as_good_as_none():
+    nobody, somebody = Side(["i"], groups=[None]), Side(["i"], groups=["a"])
+    assert check(nobody, somebody).same_group.queries is None
+    assert "without groups of both sides" in check(somebody, nobody).sentences()[0]
 
 
 def test_examples_are_few():

@@ -35,7 +35,7 @@ class Side:
 
     Attributes:
         names: (N,) what to call each image in an example.
-        groups: (N,) slide or case; a None is of no group.
+        groups: (N,) slide or case; None where nobody says.
         hashes: (N,) of the pixels: `datasets.duplicates.pixel_hashes`.
         vectors: (N, D) any length.
 
@@ -80,6 +80,7 @@ class Leakage:
         same_vector: queries whose very vector is.
         near_vector: queries with a vector that isn't equal but nearly so.
         threshold: the cosine that is nearly so.
+        ungrouped: images of either side of which nobody says what group they are of.
     """
 
     queries: int
@@ -88,49 +89,45 @@ class Leakage:
     same_vector: Look
     near_vector: Look
     threshold: float
+    ungrouped: int = 0
 
     @property
     def found(self) -> bool:
         """Whether any look found anything."""
-        return any(look.queries for look in self._looks().values())
+        looks = (self.same_group, self.same_pixels, self.same_vector, self.near_vector)
+        return any(look.queries for look in looks)
 
     def sentences(self) -> tuple[str, ...]:
         """What was found and what could not be looked for, a sentence each; none if all is well."""
-        said = {
-            "same_group": ("are of a group that is in the gallery too", "groups"),
-            "same_pixels": ("have their very pixels in the gallery", "pixel hashes"),
-            "same_vector": ("have their very vector in the gallery", "vectors"),
-            "near_vector": (
-                f"have a vector in the gallery with a cosine of {self.threshold:g} or more: copies "
-                "encoded anew, or images that the model can't tell apart",
-                "",
-            ),
-        }
-        lines = []
-        for name, look in self._looks().items():
-            what, needed = said[name]
-            if look.queries:
-                query, image = look.examples[0]
-                lines.append(
-                    f"{look.queries:,} of {self.queries:,} queries {what}, e.g. {query} and {image}"
-                )
-            elif look.queries is None and needed:
-                lines.append(
-                    f"without {needed} of both sides it can't be said whether they share any"
-                )
+        near = (
+            f"have a vector in the gallery with a cosine of {self.threshold:g} or more: copies "
+            "encoded anew, or images that the model can't tell apart"
+        )
+        lines = [
+            *self._said(self.same_group, "are of a group that is in the gallery too", "groups"),
+            *self._said(self.same_pixels, "have their very pixels in the gallery", "pixel hashes"),
+            *self._said(self.same_vector, "have their very vector in the gallery", "vectors"),
+        ]
+        if self.near_vector.queries:
+            lines += self._said(self.near_vector, near, "vectors")
+        if self.ungrouped and self.same_group.queries is not None:
+            lines.append(
+                f"{self.ungrouped:,} images have no group: whether they are of one that is on the "
+                "other side can't be said"
+            )
         return tuple(lines)
+
+    def _said(self, look: Look, what: str, needed: str) -> list[str]:
+        if look.queries is None:
+            return [f"without {needed} of both sides it can't be said whether they share any"]
+        if not look.queries:
+            return []
+        query, image = look.examples[0]
+        return [f"{look.queries:,} of {self.queries:,} queries {what}, e.g. {query} and {image}"]
 
     def to_json(self) -> dict[str, Any]:
         """The attributes by name, ready for `json.dumps`."""
         return {"found": self.found} | asdict(self)
-
-    def _looks(self) -> dict[str, Look]:
-        return {
-            "same_group": self.same_group,
-            "same_pixels": self.same_pixels,
-            "same_vector": self.same_vector,
-            "near_vector": self.near_vector,
-        }
 
 
 def check(
@@ -154,11 +151,12 @@ def check(
     vectors = _Shared.of(_digests(queries), _digests(gallery), left_out)
     return Leakage(
         len(queries.names),
-        _look(_Shared.of(queries.groups, gallery.groups, left_out), names),
+        _look(_Shared.of(_known(queries.groups), _known(gallery.groups), left_out), names),
         _look(_Shared.of(queries.hashes, gallery.hashes, left_out), names),
         _look(vectors, names),
         _look(_Near.among(queries, gallery, vectors, threshold), names),
         threshold,
+        sum(group is None for side in (queries, gallery) for group in side.groups or ()),
     )
 
 
@@ -232,6 +230,11 @@ class _Near:
     def example(self, query: int) -> int:
         """That image."""
         return int(self.nearest[query])
+
+
+def _known(groups: Sequence[str | None] | None) -> Sequence[str | None] | None:
+    """The groups, or None where all of them are unknown."""
+    return groups if groups is not None and any(group is not None for group in groups) else None
 
 
 def _digests(side: Side) -> list[bytes] | None:

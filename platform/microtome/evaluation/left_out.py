@@ -71,7 +71,12 @@ def findable(
     """(Q,) int64: R, how many images of its own class each query may find.
 
     With labels that are all alike it is how many images the query may find at all.
+
+    Raises:
+        EvaluationError: groups for another number of images.
     """
+    if left_out is not None:
+        left_out.check(len(query_labels), len(gallery_labels))
     relevant = _occurrences(query_labels, gallery_labels)
     if left_out is None:
         return relevant

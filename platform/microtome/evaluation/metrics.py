@@ -61,6 +61,7 @@ class Scores:
         predicted: for each k, (Q,) int64, the class of the majority; `NO_CLASS` where none is
             certain.
         to_find: (Q,) int64, R.
+        depth: how many neighbours were asked for, which MRR looks at.
         notes: what a reader of the figures must know, one sentence each.
     """
 
@@ -69,6 +70,7 @@ class Scores:
     labels: NDArray[np.int64]
     predicted: Mapping[int, NDArray[np.int64]]
     to_find: NDArray[np.int64]
+    depth: int
     notes: tuple[str, ...] = ()
 
     @property
@@ -99,6 +101,7 @@ class Scores:
             "queries": self.queries,
             "answerable": self.queries - self.unanswerable,
             "unanswerable": self.unanswerable,
+            "depth": self.depth,
             "notes": list(self.notes),
         }
 
@@ -148,7 +151,7 @@ def judge(
     values["eta_W"] = float(balanced_accuracy(np.bincount(query_labels), right_first))
     values["eta_total"] = values["eta_p"] * values["eta_W"]
     notes = _notes(neighbours, to_find, ks)
-    return Scores(values, per_query, query_labels, predicted, to_find, notes)
+    return Scores(values, per_query, query_labels, predicted, to_find, neighbours.depth, notes)
 
 
 def found_labels(neighbours: Neighbours, gallery_labels: NDArray[np.int64]) -> NDArray[np.int64]:
