@@ -78,7 +78,8 @@ def unit_vectors(vectors: NDArray[Any], whose: str) -> NDArray[np.float32]:
     if vectors.dtype == np.float32 and np.all(np.abs(lengths - 1) <= _ROUNDING):
         return vectors
     lengths[lengths == 0] = 1
-    unit: NDArray[np.float32] = (vectors / lengths[:, None]).astype(np.float32)
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    np.divide(vectors, lengths[:, None], out=unit, casting="same_kind")  # no copy in float64
     return unit
 
 
