@@ -98,6 +98,14 @@ class Verdict:
         """Whether nothing found looks alike; None where nothing can be said."""
         return None if self.threshold is None else self.score < self.threshold
 
+    def __str__(self) -> str:
+        told = f"{self.score:.3f} (p = {self.p_value:.3f}, alpha {self.alpha:g})"
+        if self.threshold is None:
+            return f"the best scores {told}: {self.tiles} tiles are too few to tell what that means"
+        if self.no_good_match:
+            return f"no good match: the best scores {told}, less than {self.threshold:.3f}"
+        return f"a good match: the best scores {told}, no less than {self.threshold:.3f}"
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:

@@ -18,6 +18,7 @@ from PIL import Image
 from microtome.atlas.atlas import Atlas
 from microtome.errors import SettingError
 from microtome.search.contact_sheet import draw_sheet
+from microtome.search.exclusion import GROUP
 from microtome.search.pictures import Picture, read_pictures
 from microtome.search.result import Hit, SearchResult
 from microtome.search.sheet import Card, Sheet
@@ -91,13 +92,24 @@ def _facts(result: SearchResult, atlas: Atlas, shown: int) -> tuple[str, ...]:
     hits = f"{count:,} hits" if shown == count else f"first {shown:,} of {count:,} hits"
     settings = result.settings
     where = f"where {settings.where}" if settings.where else ""
-    excluded = f"without the query's {settings.exclude}" if settings.exclude != "none" else ""
+    excluded = (
+        f"without the query's {settings.exclude.removeprefix(GROUP)}"
+        if settings.exclude != "none"
+        else ""
+    )
     tile = f"a tile of {result.tile.slide_id} at {_place(result.tile)}" if result.tile else ""
+    spread = (
+        f"at most {settings.spread.most} of each {settings.spread.column}"
+        if settings.spread
+        else ""
+    )
+    least = f"of at least {settings.min_score:g}" if settings.min_score is not None else ""
     grid = f"tiles of {atlas.grid.tile_px} px at {atlas.grid.mpp:g} µm per px"
     lines = (
         tile,
-        _joined(hits, where, excluded),
+        _joined(hits, least, where, excluded, spread),
         _joined(f"model {card.name}", grid, "places in level-0 px"),
+        *result.remarks,
     )
     return tuple(line for line in lines if line)
 

@@ -140,10 +140,26 @@ class SearchResult:
         """Whether nothing found looks alike; None where that isn't known."""
         return self.verdict.no_good_match if self.verdict else None
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """How far the hits can be trusted, in words, beside what is noted."""
+        good = (str(self.verdict),) if self.no_good_match is False else ()
+        return (*good, *map(str, self.site_bias))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per hit, for a table."""
+        case = ("case_id",) if any(hit.case_id for hit in self.hits) else ()
+        names = ("score", "slide_id", *case, "x", "y", "size_px", "tile_id")
+        return [
+            {"rank": rank} | {name: getattr(hit, name) for name in names}
+            for rank, hit in enumerate(self.hits, start=1)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """What `microtome search --json` prints."""
         return {
             "query": self.query.text,
+            "level": "tile",
             "model_id": self.model_id,
             "model_name": self.model_name,
             "path": self.path,

@@ -64,10 +64,10 @@ class SiteBias:
         return excess(self.observed, self.expected)
 
     def __str__(self) -> str:
-        told = f"{self.excess:+.2f}" if self.excess is not None else "there is no other"
+        told = "unknown" if self.excess is None else f"{self.excess:+.2f}"
         return (
-            f"{self.column} bias {told}: {self.same} of {self.hits} hits of other cases have "
-            f"{self.value}, {self.expected:.0%} by chance"
+            f"{self.column} bias {told}: of {self.hits} hits of other cases {self.observed:.0%} "
+            f"are {self.value} as the query is, by chance {self.expected:.0%}"
         )
 
     def to_json(self) -> dict[str, Any]:

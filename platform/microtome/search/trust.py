@@ -52,7 +52,7 @@ class Trust:
     def verdict(
         self, finder: Finder, asking: Asking, best: float | None, settings: SearchSettings
     ) -> tuple[Verdict | None, str]:
-        """Whether the best match is a good one, and why it can't be told where it can't.
+        """Whether the best match is a good one, and in words where it isn't or can't be told.
 
         Calibrated are searches that leave out the query's own slide, case or group as this one
         does. A query from outside is a case that the atlas doesn't hold. One that may find its own
@@ -66,12 +66,7 @@ class Trust:
         if isinstance(found, str):
             return None, f"whether the best match is a good one was not judged: {found}"
         verdict = found.judge(best, how.alpha)
-        if verdict.threshold is None:
-            return verdict, (
-                f"whether the best match is a good one can't be told from {verdict.tiles} tiles "
-                f"at alpha {how.alpha:g}"
-            )
-        return verdict, ""
+        return verdict, "" if verdict.no_good_match is False else str(verdict)
 
     def site_bias(
         self, view: View, asking: Asking, hits: Sequence[Hit], settings: SearchSettings
