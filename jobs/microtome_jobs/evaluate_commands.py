@@ -31,7 +31,7 @@ Examples:
 
   microtome evaluate folder --data patches --group patient --model models/mine --peers
 
-  microtome evaluate folder --data patches --group '(?P<patient>\d+-\w+)-100-' --page quality.html
+  microtome evaluate folder --data patches --group '-(?P<patient>\d+)-' --page quality.html
 
   microtome evaluate kimia24c --data /data/kimia24c --model timm:resnet50.a1_in1k --json
 

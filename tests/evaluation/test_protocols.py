@@ -20,7 +20,7 @@ from microtome.evaluation.report import sentences
 from microtome.evaluation.sources import read_images
 from support.evaluated_sets import PUBLISHED
 
-DRAWS = 30
+DRAWS = 20
 
 
 Collected = Callable[[str], Collection]

@@ -16,7 +16,7 @@ from microtome.atlas.dropping import find_model
 from microtome.atlas.labelled import PREFIX, labelled_tiles
 from microtome.atlas.schema import TABLES, vector_column
 from microtome.errors import SettingError, VectorsInvalid
-from microtome.evaluation.collection import Collection, Places, drawn
+from microtome.evaluation.collection import Collection, Places, limited
 from microtome.evaluation.grouping import regrouped
 from microtome.models.card import ModelCard
 
@@ -81,12 +81,9 @@ def read_tiles(wanted: Wanted) -> AtlasTiles:
         collection = regrouped(
             collection, wanted.group, _group_columns(atlas, column, wanted.group)
         )
-    if wanted.limit is not None:
-        chosen = drawn(collection, wanted.limit, wanted.seed)
-    else:
-        chosen = np.arange(len(collection))
+    collection, chosen = limited(collection, wanted.limit, wanted.seed)
     stored = {card.model_id: _stored(atlas, column, card.model_id, chosen) for card in cards}
-    return _whole(collection.take(chosen), stored, cards)
+    return _whole(collection, stored, cards)
 
 
 def _pinned(atlas: Atlas) -> Atlas:

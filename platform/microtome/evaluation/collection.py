@@ -135,6 +135,21 @@ class Collection:
         }
 
 
+def limited(collection: Collection, limit: int | None, seed: int) -> tuple[Collection, Places]:
+    """At most `limit` of a collection, which says so, and their places; None for all.
+
+    Raises:
+        SettingError: see `drawn`.
+    """
+    if limit is None:
+        return collection, np.arange(len(collection))
+    places = drawn(collection, limit, seed)
+    if len(places) == len(collection):
+        return collection, places
+    note = f"{limit:,} of {len(collection):,} were drawn: these aren't the protocol's figures"
+    return collection.take(places).noted(note), places
+
+
 def drawn(collection: Collection, limit: int, seed: int) -> Places:
     """At most `limit` of a collection, about the same share of every class and split.
 

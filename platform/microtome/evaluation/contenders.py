@@ -10,7 +10,7 @@ from pathlib import Path
 
 from microtome.errors import ImageUnreadable, SettingError
 from microtome.evaluation.atlas_tiles import Wanted, read_tiles
-from microtome.evaluation.collection import Collection, drawn
+from microtome.evaluation.collection import Collection, limited
 from microtome.evaluation.embedding import default_cache, embed
 from microtome.evaluation.evaluate import Contender
 from microtome.evaluation.grouping import regrouped
@@ -101,7 +101,8 @@ def shown_name(name: str) -> str:
 
 
 def _of_images(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
-    collection = _limited(asked, read_images(asked.protocol, str(asked.data), asked.group))
+    everything = read_images(asked.protocol, str(asked.data), asked.group)
+    collection, _ = limited(everything, asked.limit, asked.seed)
     names = asked.models or (DEFAULT_MODEL,)
     encoders = [load_encoder(name, asked.options) for name in names]  # refused before any work
     cards = [encoder.card for encoder in encoders]
@@ -127,26 +128,15 @@ def _of_atlas(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
 
 def _given(asked: Asked, path: str) -> tuple[Collection, list[Contender]]:
     given = read_vectors(path, asked.labels)
-    collection, vectors = given.collection, given.vectors
+    everything = given.collection
     if asked.group is not None:
-        collection = regrouped(collection, asked.group, given.columns)
-    if asked.limit is not None:
-        places = drawn(collection, asked.limit, asked.seed)
-        vectors, collection = vectors[places], _limited(asked, collection)
-    contenders = [Contender(collection.name, vectors, about=given.about)]
+        everything = regrouped(everything, asked.group, given.columns)
+    collection, places = limited(everything, asked.limit, asked.seed)
+    contenders = [Contender(collection.name, given.vectors[places], about=given.about)]
     if asked.peers:
         contenders.append(_random(len(collection), asked.seed))
         collection = collection.noted("no colour histogram among the peers: there are no pictures")
     return collection, contenders
-
-
-def _limited(asked: Asked, collection: Collection) -> Collection:
-    if asked.limit is None or asked.limit >= len(collection):
-        return collection
-    return collection.take(drawn(collection, asked.limit, asked.seed)).noted(
-        f"{asked.limit:,} of {len(collection):,} were drawn (--limit): these are not the "
-        "protocol's figures"
-    )
 
 
 def _embedded(

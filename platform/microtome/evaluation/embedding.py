@@ -98,7 +98,9 @@ def mean_directions(vectors: NDArray[np.float32], counts: Sequence[int]) -> NDAr
     """(N, D) mean of each run of `counts` unit vectors, again of unit length."""
     starts = np.cumsum([0, *counts[:-1]])
     sums = np.add.reduceat(vectors, starts, axis=0)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit
 
 
 _Read = tuple[Pixels, str]

@@ -140,7 +140,7 @@ def evaluate(
     for arm in arms:
         _check_findable(collection, arm)
     outcomes = [_outcome(collection, one, arm, ks, seed) for one in contenders for arm in arms]
-    pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
+    pairs = zip(outcomes[::2], outcomes[1::2], strict=True) if len(arms) == 2 else ()
     return Evaluation(
         protocol,
         collection,
@@ -148,7 +148,7 @@ def evaluate(
         tuple(outcomes),
         tuple(_chance(collection, arm, ks) for arm in arms),
         tuple(_leakage(collection, arm, contenders[0]) for arm in arms),
-        tuple(_collapse(collection, *pair, seed) for pair in pairs) if len(arms) == 2 else (),
+        tuple(_collapse(collection, *pair, seed) for pair in pairs),
         tuple(ks),
         seed,
         (*collection.notes, *_notes(protocol, collection)),
@@ -202,12 +202,15 @@ def _leakage(collection: Collection, arm: Arm, contender: Contender) -> Leakage:
 
 
 def _collapse(collection: Collection, loose: Outcome, strict: Outcome, seed: int) -> Collapse:
-    chances = [_counts(collection, one.arm) for one in (loose, strict)]
+    by_chance = [
+        found / np.maximum(1, anything)
+        for found, anything in (_counts(collection, one.arm) for one in (loose, strict))
+    ]
     return collapse_between(
         loose.contender.name,
         collection.grouped_by or "group",
         (loose.scores, strict.scores),
-        tuple(found / np.maximum(anything, 1) for found, anything in chances),
+        (by_chance[0], by_chance[1]),
         [collection.groups[place] for place in strict.arm.queries.tolist()],
         seed,
     )

@@ -64,7 +64,8 @@ def best_and_worst(
     groups = collection.group_ids[outcome.arm.queries]
     best = _one_of_each(from_best, groups, min(count, (len(asked) + 1) // 2))
     worst = _one_of_each(from_worst[~np.isin(from_worst, best)], groups, count)
-    return tuple([_example(collection, outcome, q, depth) for q in side] for side in (best, worst))
+    chosen = [[_example(collection, outcome, q, depth) for q in side] for side in (best, worst)]
+    return chosen[0], chosen[1]
 
 
 def _one_of_each(order: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> list[int]:

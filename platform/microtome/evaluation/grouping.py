@@ -20,8 +20,8 @@ def regrouped(collection: Collection, wanted: str, columns: Columns) -> Collecti
     Args:
         collection: its names are what a pattern looks into.
         wanted: a name in `columns`, or a regular expression whose first bracket, or whole match,
-            is the group; a named bracket says what it is. `(?P<patient>\d+-\w+)-100-` finds the
-            patient in BreakHis's file names.
+            is the group; a named bracket says what it is: `(?P<patient>\d+-\d+)[A-Z]*-100-` in
+            BreakHis's file names.
         columns: what there is to group by.
 
     Raises:

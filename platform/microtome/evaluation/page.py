@@ -173,7 +173,7 @@ class Page:
     def label(self, place: int) -> str:
         """Its class."""
         collection = self.evaluation.collection
-        return collection.classes[collection.labels[place]]
+        return collection.classes[int(collection.labels[place])]
 
     def group(self, place: int) -> str:
         """Its slide or patient; empty where nobody says."""

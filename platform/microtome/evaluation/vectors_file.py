@@ -219,19 +219,20 @@ def _of_slides(path: str, files: Mapping[str, str], labels: str | None) -> Given
         )
     slides = _by_slide(path, files)
     rows = _labelled_slides(labels)
-    if missing := [row for row in rows["slide_id"] if row not in slides]:
+    wanted = [str(name) for name in rows["slide_id"]]
+    if missing := [name for name in wanted if name not in slides]:
         raise VectorsInvalid(
             f"{labels} names {len(missing):,} slides without a file in {path}: {some_of(missing)}",
             remedy="Bring their features, or take their rows out.",
         )
-    vectors = list(_slide_vectors([slides[str(name)] for name in rows["slide_id"]]))
+    vectors = list(_slide_vectors([slides[name] for name in wanted]))
     if len(lengths := {len(one) for one in vectors}) != 1:
         raise VectorsInvalid(
             f"{path} holds vectors of {' and '.join(str(one) for one in sorted(lengths))} values",
             remedy="Name the folder of one encoder.",
         )
     collection = _collection(path, rows, len(vectors))
-    if left := slides.keys() - set(rows["slide_id"]):
+    if left := slides.keys() - set(wanted):
         note = f"{len(left):,} slides have no label and were left out: {some_of(sorted(left))}"
         collection = collection.noted(note)
     about = "mean of a slide's vectors, each of unit length"

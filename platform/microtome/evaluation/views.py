@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from microtome.models.card import ModelCard
 from microtome.search.picture import resized
@@ -71,5 +70,4 @@ class View:
 def _starts(length: int, side: int) -> list[int]:
     """Where squares begin along one side: evenly from one end to the other."""
     count = min(math.ceil(length / side), MOST_A_SIDE)
-    starts: NDArray[np.float64] = np.linspace(0, length - side, count)
-    return np.rint(starts).astype(int).tolist()
+    return [round(start) for start in np.linspace(0, length - side, count).tolist()]
