@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -50,6 +52,8 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
         ClusterFailed: it couldn't be started.
     """
     with cluster():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray took it for an end at once
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:
             settings = replace(settings, embedder=replace(settings.embedder, gpus=1.0))
         serve.start(http_options=place.http_options(), proxy_location="HeadOnly")

@@ -55,6 +55,7 @@ class Scale:
             "max_ongoing_requests": self.max_ongoing,
             "max_queued_requests": self.max_queued,
             "max_surge_percent": 100,  # a new deployment is there before the old one goes
+            "health_check_period_s": 2.0,  # so soon a lost process is replaced
             "ray_actor_options": {"num_cpus": self.cpus, "num_gpus": self.gpus},
             "autoscaling_config": {
                 "min_replicas": self.min_replicas,
