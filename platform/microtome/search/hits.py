@@ -26,11 +26,12 @@ def read_hits(tiles: Any, row_ids: Sequence[int], scores: Sequence[float]) -> tu
         Hit(
             **{name: row[name] for name in _OF_A_HIT},
             score=score,
-            metadata={name: _plain(row[name]) for name in further},
+            metadata={name: plain(row[name]) for name in further},
         )
         for row, score in zip(rows, scores, strict=True)
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a manifest as JSON takes it: dates as ISO 8601 text."""
     return value.isoformat() if isinstance(value, date | time) else value

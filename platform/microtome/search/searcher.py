@@ -94,6 +94,18 @@ class Searcher:
         with reading(self._atlas.uri, "tiles"):
             return self._search_many(queries, settings or SearchSettings())
 
+    def prepare(self, query: Query, settings: SearchSettings) -> Prepared:
+        """Read and embed a query, and say what it leaves out; nothing is searched.
+
+        Raises:
+            ModelMismatch, QueryError, SlideError, SettingError: as in `search_many`.
+        """
+        asked = look_at(query, self._atlas, settings)
+        model_id = self._model_id(query, settings)
+        exclusion, notes = own_exclusion(self._atlas, asked.slide_id, settings.exclude)
+        vectors = self._vectors(query, asked, model_id, self._atlas.tiles)
+        return Prepared(query, asked, model_id, vectors, exclusion, (*asked.notes, *notes))
+
     def _search_many(
         self, queries: Sequence[Query], settings: SearchSettings
     ) -> tuple[SearchResult, ...]:
@@ -103,7 +115,7 @@ class Searcher:
             check_column(self._atlas, "spread", settings.spread.column)
         for column in settings.site_columns:
             check_column(self._atlas, "site_columns", column)
-        prepared = [self._prepared(query, settings) for query in queries]
+        prepared = [self.prepare(query, settings) for query in queries]
         results: list[SearchResult | None] = [None] * len(prepared)
         for alike in {(one.model_id, one.exclusion): None for one in prepared}:
             places = [i for i, one in enumerate(prepared) if (one.model_id, one.exclusion) == alike]
@@ -111,13 +123,6 @@ class Searcher:
             for place, result in zip(places, found, strict=True):
                 results[place] = result
         return tuple(result for result in results if result is not None)
-
-    def _prepared(self, query: Query, settings: SearchSettings) -> Prepared:
-        asked = look_at(query, self._atlas, settings)
-        model_id = self._model_id(query, settings)
-        exclusion, notes = own_exclusion(self._atlas, asked.slide_id, settings.exclude)
-        vectors = self._vectors(query, asked, model_id, self._atlas.tiles)
-        return Prepared(query, asked, model_id, vectors, exclusion, (*asked.notes, *notes))
 
     def _found(self, alike: Sequence[Prepared], settings: SearchSettings) -> list[SearchResult]:
         """Results of queries with one model and one exclusion."""
