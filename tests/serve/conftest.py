@@ -10,6 +10,7 @@ import pytest
 
 from microtome_serve.access import AuthSettings
 from microtome_serve.settings import ServeSettings
+from support.guarded import Guarded, guarded_ingress
 from support.served_atlas import index_served
 from support.serving import SMALL, deploy_config, free_port, manifest_config
 
@@ -65,3 +66,13 @@ def http(server: str) -> Iterator[httpx.Client]:
     """Asks the server."""
     with httpx.Client(base_url=server, timeout=30.0) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def guarded(
+    server: str, serve_settings: ServeSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guarded]:
+    """The same server through an ingress that wants tokens, and has small limits."""
+    tokens = str(tmp_path_factory.mktemp("guarded") / "tokens.json")
+    with guarded_ingress(serve_settings, server, tokens) as running:
+        yield running
