@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long test-kill check format bench-atlas bench-engine bench-reading bench-search bench-training bench-quality constraints pathml-env clean help
+.PHONY: demo test test-long test-kill test-api check format bench-atlas bench-engine bench-reading bench-search bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,9 @@ test-long: $(INSTALLED)  ## the suites that take minutes: 500 damaged slides
 test-kill: $(INSTALLED)  ## kill indexing jobs 500 times bare and 50 times on Ray, compare row by row
 	MICROTOME_KILLS=500 $(BIN)/pytest tests/engine/test_index_killed.py
 	MICROTOME_KILLS_ON_RAY=50 $(BIN)/pytest tests/engine/test_killed_on_ray.py
+
+test-api: $(INSTALLED)  ## ask the server whatever its OpenAPI document allows and forbids, a hundredfold
+	MICROTOME_API_EXAMPLES=100 $(BIN)/pytest --timeout 7200 tests/serve/test_openapi.py
 
 check: $(INSTALLED)  ## format, lint, types and floors
 	$(BIN)/ruff format --check .

@@ -248,8 +248,17 @@ class Unexpected:
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     problem = problem_of(error)
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem = _with(problem, _allowed(request))
     _note(request.scope, problem, error)
     return problem.response()
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """All methods of the path; Starlette names those of one of its routes."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    methods = request.app.openapi()["paths"].get(path, {})
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))}
 
 
 def _note(scope: Scope, problem: Problem, error: Exception) -> None:

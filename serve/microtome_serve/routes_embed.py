@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1", tags=["search"])
 async def embed(
     access: Reader,
     graph: Served,
-    images: Annotated[list[UploadFile], File(description="PNG, JPEG, TIFF or WebP.")],
+    images: Annotated[list[UploadFile], File(min_length=1, description="PNG, JPEG, TIFF or WebP.")],
     query_mpp: Annotated[
         float | None, Form(gt=0, le=100, description="µm per pixel; else the atlas's.")
     ] = None,

@@ -55,7 +55,7 @@ async def search(access: Reader, graph: Served, asked: SearchRequest) -> Respons
 async def search_image(
     access: Reader,
     graph: Served,
-    images: Annotated[list[UploadFile], File(description="PNG, JPEG, TIFF or WebP.")],
+    images: Annotated[list[UploadFile], File(min_length=1, description="PNG, JPEG, TIFF or WebP.")],
     options: Options = "{}",
 ) -> Response:
     """As `/v1/search`, by uploaded pictures of tissue; each is a query."""

@@ -19,6 +19,18 @@ from microtome_serve.problems import responses
 from microtome_serve.visible_rows import MOST_ON_A_PAGE, PageWanted
 
 _CONDITIONS = TypeAdapter(list[Condition])
+_FILTER = {
+    "name": "filter",
+    "in": "query",
+    "description": "Conditions that all must hold, as JSON; see `POST /v1/search`.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "array", "items": {"$ref": "#/components/schemas/Condition"}},
+            "example": [{"field": "site", "operator": "=", "value": "north"}],
+        }
+    },
+}
+"""FastAPI has no word for a parameter that is JSON."""
 
 router = APIRouter(prefix="/v1", tags=["slides"])
 
@@ -73,20 +85,18 @@ class TileFacts(BaseModel):
     metadata: dict[str, Any] = Field(description="The manifest's columns; dates as ISO 8601 text.")
 
 
-@router.get("/slides", summary="The slides there are", responses=responses())
+@router.get(
+    "/slides",
+    summary="The slides there are",
+    responses=responses(),
+    openapi_extra={"parameters": [_FILTER]},
+)
 async def list_slides(
     access: Reader,
     graph: Served,
     limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 100,
     cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-    conditions: Annotated[
-        str | None,
-        Query(
-            alias="filter",
-            description="Conditions that all must hold, as JSON.",
-            examples=['[{"field": "site", "operator": "=", "value": "north"}]'],
-        ),
-    ] = None,
+    conditions: Annotated[str | None, Query(alias="filter", include_in_schema=False)] = None,
 ) -> SlidePage:
     """Slides by id, a page at a time."""
     wanted = PageWanted(limit, cursor, _conditions(conditions))
