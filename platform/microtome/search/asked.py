@@ -12,6 +12,7 @@ from microtome.config import GridSettings, MppSettings
 from microtome.errors import QueryUnreadable, SettingError, TileNotFound
 from microtome.search.hits import read_hits
 from microtome.search.picture import check_size, load_image, resized
+from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import (
     FORMS,
     ImageQuery,
@@ -65,6 +66,11 @@ def look_at(query: Query, atlas: Atlas, settings: SearchSettings) -> Asked:
         case VectorQuery():
             _check_placeless(query, settings)
             return Asked()
+        case PolygonQuery():
+            raise SettingError(
+                f"{query.text} is an outline; tiles are found by rectangles",
+                remedy="Search at the level of regions, or ask with slide.svs#x,y,w,h.",
+            )
         case _:
             raise SettingError(
                 f"{query.text} asks for slides or cases; tiles are found by tiles",
@@ -78,7 +84,7 @@ def _image(query: ImageQuery, grid: GridSettings, settings: SearchSettings) -> A
     mpp = settings.query_mpp or grid.mpp
     width, height = _size_at(pixels.shape[1], pixels.shape[0], mpp / grid.mpp)
     check_size(query.text, width, height)
-    return Asked(resized(pixels, width, height), notes=_about_detail(mpp, grid.mpp))
+    return Asked(resized(pixels, width, height), notes=about_detail(mpp, grid.mpp))
 
 
 def _check_placeless(query: ImageQuery | VectorQuery, settings: SearchSettings) -> None:
@@ -107,27 +113,32 @@ def _tile(query: TileQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
 
 
 def _region(query: RegionQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
-    ref = _find_slide(query, atlas)
+    ref = find_slide(query.slide, atlas)
     with open_slide(ref, MppSettings(assume_mpp=settings.query_mpp)) as reader:
-        own = _slide_row(atlas, "content_id", reader.slide.content_id)
+        own = slide_row(atlas, "content_id", reader.slide.content_id)
         pixels = _read(query, reader, atlas.grid)
         return Asked(pixels, slide_id=own.get("slide_id"), case_id=own.get("case_id"))
 
 
-def _find_slide(query: RegionQuery, atlas: Atlas) -> SlideRef:
-    """The atlas's slide of that id, else the file or URI itself."""
-    known = _slide_row(atlas, "slide_id", query.slide)
+def find_slide(name: str, atlas: Atlas) -> SlideRef:
+    """The atlas's slide of that id, else the file or URI itself.
+
+    Raises:
+        QueryUnreadable: it is neither.
+    """
+    known = slide_row(atlas, "slide_id", name)
     if known:
         return SlideRef(known["slide_id"], known["uri"], known["case_id"], known["mpp"])
-    if not is_remote(query.slide) and not os.path.exists(local_path(query.slide)):
+    if not is_remote(name) and not os.path.exists(local_path(name)):
         raise QueryUnreadable(
-            f"{query.slide} is neither a slide_id of the atlas {atlas.uri} nor a file",
+            f"{name} is neither a slide_id of the atlas {atlas.uri} nor a file",
             remedy=FORMS,
         )
-    return SlideRef(query.slide, query.slide)
+    return SlideRef(name, name)
 
 
-def _slide_row(atlas: Atlas, column: str, value: str) -> dict[str, Any]:
+def slide_row(atlas: Atlas, column: str, value: str) -> dict[str, Any]:
+    """Id, case, URI and mpp of the slide that has a value in a column; nothing where none has."""
     rows = atlas.slides.to_table(
         columns=["slide_id", "case_id", "uri", "mpp"], filter=f"{column} = {quoted(value)}"
     )
@@ -160,7 +171,8 @@ def _size_at(width_px: int, height_px: int, scale: float) -> tuple[int, int]:
     return max(1, round(width_px * scale)), max(1, round(height_px * scale))
 
 
-def _about_detail(mpp: float, wanted_mpp: float) -> tuple[str, ...]:
+def about_detail(mpp: float, wanted_mpp: float) -> tuple[str, ...]:
+    """What to say of a picture that is coarser than the atlas."""
     if mpp <= wanted_mpp * MOST_ENLARGED:
         return ()
     return (

@@ -23,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import QueryUnreadable
+from microtome.search.polygon_query import PolygonQuery, is_geojson, read_polygon
 from microtome.slides.listing import EXTENSIONS, extension
 
 FORMS = (
     "Ask with an image file (PNG, JPEG, TIFF, WebP), a tile id (32 hex digits), "
-    "a region of a slide (slide.svs#x,y,w,h in level-0 px), or a slide or case of the atlas "
+    "a region of a slide (slide.svs#x,y,w,h in level-0 px, or slide.svs#outline.geojson), or a "
+    "slide or case of the atlas "
     "(slide:ID, case:ID)."
 )
 
@@ -137,11 +139,11 @@ class VectorQuery:
         return f"{len(self.vectors)} vectors of {self.vectors.shape[1]} numbers"
 
 
-Query = ImageQuery | TileQuery | RegionQuery | SlideQuery | CaseQuery | VectorQuery
+Query = ImageQuery | TileQuery | RegionQuery | PolygonQuery | SlideQuery | CaseQuery | VectorQuery
 
 
 def parse_query(text: str) -> Query:
-    """Read a query; only whether a local file exists is looked up, nothing is opened.
+    """Read a query; whether a local file exists is looked up, and only GeoJSON is opened.
 
     Raises:
         QueryUnreadable: the text fits none of the forms, names a whole slide, or a region
@@ -154,6 +156,8 @@ def parse_query(text: str) -> Query:
     if whole := _WHOLE.fullmatch(text):
         return SlideQuery(whole["id"]) if whole["kind"] == "slide" else CaseQuery(whole["id"])
     if region := _REGION.fullmatch(text):
+        if is_geojson(region["box"]):
+            return read_polygon(region["slide"], region["box"])
         return _region(text, region["slide"], region["box"])
     if "://" in text:
         return _image(text)

@@ -1,0 +1,133 @@
+"""What a query for regions turns out to be: an outline, and pixels to be seen from any side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import shapely
+
+from microtome.atlas.atlas import Atlas
+from microtome.config import GridSettings, MppSettings
+from microtome.errors import QueryUnreadable, SettingError
+from microtome.search.asked import about_detail, find_slide, slide_row
+from microtome.search.picture import MAX_PIXELS, check_size, load_image, resized
+from microtome.search.polygon_query import PolygonQuery
+from microtome.search.query import ImageQuery, RegionQuery
+from microtome.search.region_picture import Canvas, Held, OnSlide, shown, zoom_of
+from microtome.search.region_placement import Floats, Placement
+from microtome.search.region_result import AskedRegion, RegionSettings
+from microtome.slides.opening import open_slide
+from microtome.slides.slide import Pixels, SlideReader
+from microtome.tiles.reading import ReadPlan
+
+MARGIN: Final = 1
+"""Around a drawn region, in tiles: one that is turned about a point of its rim reaches 0.71."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedAt:
+    """A query, ready to be seen from any side.
+
+    Attributes:
+        outline: polygon in the query's frame, see `region_placement`.
+        canvas: its pixels, and those around it.
+        middle: (2,) the origin of the query's frame on the canvas, px.
+        pixels: a small picture of it.
+        slide_id: the atlas's slide that it lies on, where there is one.
+        own: its own placement there.
+        notes: what a reader of the hits should know.
+    """
+
+    outline: Any
+    canvas: Canvas
+    middle: Floats
+    pixels: Pixels
+    slide_id: str | None = None
+    own: Placement | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reach_px(self) -> float:
+        """From the middle to the furthest corner, grid px."""
+        corners = shapely.get_coordinates(self.outline)
+        return float(np.linalg.norm(corners, axis=1).max())
+
+
+@contextmanager
+def looked_at(query: AskedRegion, atlas: Atlas, settings: RegionSettings) -> Iterator[LookedAt]:
+    """Open what a query names for as long as it is searched with.
+
+    Raises:
+        QueryUnreadable: no image, no such slide, or an outline that leaves it.
+        SlideError: the slide can't be opened or decoded.
+        SettingError: an image has no slide to be left out.
+    """
+    if isinstance(query, ImageQuery):
+        yield _image(query, atlas.grid, settings)
+        return
+    with open_slide(
+        find_slide(query.slide, atlas), MppSettings(assume_mpp=settings.query_mpp)
+    ) as reader:
+        own = slide_row(atlas, "content_id", reader.slide.content_id).get("slide_id")
+        asked = _drawn(query, reader, atlas.grid)
+        yield replace(asked, slide_id=own, own=asked.own if own else None)
+
+
+def _image(query: ImageQuery, grid: GridSettings, settings: RegionSettings) -> LookedAt:
+    if settings.exclude != "none":
+        raise SettingError(
+            f"exclude {settings.exclude} needs a query that lies on a slide; {query.text} is an "
+            "image",
+            remedy="Leave slides out with a filter: --where \"slide_id <> 'a.svs'\".",
+        )
+    pixels = load_image(query)
+    mpp = settings.query_mpp or grid.mpp
+    height, width = (max(1, round(side * mpp / grid.mpp)) for side in pixels.shape[:2])
+    check_size(query.text, width, height)
+    held = Held(resized(pixels, width, height))
+    outline = shapely.box(-width / 2, -height / 2, width / 2, height / 2)
+    middle = np.array([width / 2, height / 2])
+    zoom = zoom_of(width, height)
+    small = resized(held.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
+    return LookedAt(outline, held, middle, small, notes=about_detail(mpp, grid.mpp))
+
+
+def _drawn(query: RegionQuery | PolygonQuery, reader: SlideReader, grid: GridSettings) -> LookedAt:
+    slide, drawn = reader.slide, _polygon(query)
+    left, top, right, bottom = drawn.bounds
+    if left < 0 or top < 0 or right > slide.width_px or bottom > slide.height_px:
+        raise QueryUnreadable(
+            f"the region {query.text} leaves the slide, which has "
+            f"{slide.width_px} × {slide.height_px} px",
+            remedy="Give places in level-0 px, inside the slide.",
+        )
+    factor = grid.mpp / slide.mpp
+    on_slide = shapely.transform(drawn, lambda corners: corners / factor)
+    left, top, right, bottom = on_slide.bounds
+    middle = np.array([(left + right) / 2, (top + bottom) / 2])
+    outline = shapely.transform(on_slide, lambda corners: corners - middle)
+    own = Placement((left + right) / 2, (top + bottom) / 2, angle_deg=0.0, flipped=False)
+    canvas = OnSlide(reader, ReadPlan.of(slide, grid).scale, factor)
+    small = shown(reader, factor, outline, own)
+    return LookedAt(outline, _held(canvas, on_slide, grid), middle, small, own=own)
+
+
+def _polygon(query: RegionQuery | PolygonQuery) -> Any:
+    if isinstance(query, PolygonQuery):
+        return query.polygon
+    return shapely.box(query.x, query.y, query.x + query.width_px, query.y + query.height_px)
+
+
+def _held(canvas: OnSlide, outline: Any, grid: GridSettings) -> Canvas:
+    """All of a region and its margin in memory, where that is no more than a picture may be."""
+    left, top, right, bottom = outline.bounds
+    margin = MARGIN * grid.tile_px + 2
+    left, top = int(left) - margin, int(top) - margin
+    width, height = int(right) + margin - left, int(bottom) + margin - top
+    if width * height > MAX_PIXELS:
+        return canvas
+    return Held(canvas.read(left, top, width, height), left, top)
