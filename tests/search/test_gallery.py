@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageFont
 
+from microtome.atlas.writer import open_writer
 from microtome.errors import SettingError
+from microtome.search.calibration import Verdict
 from microtome.search.contact_sheet import shortened, wrapped
 from microtome.search.gallery import check_gallery_path, make_sheet, write_gallery
 from microtome.search.pictures import read_pictures
-from microtome.search.query import ImageQuery, RegionQuery, TileQuery
+from microtome.search.query import CaseQuery, ImageQuery, Query, RegionQuery, SlideQuery, TileQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
+from microtome.search.site_bias import SiteBias
+from microtome.search.slide_result import SlideHit, SlideResult, SlideSettings, TileMatch
+from microtome.search.spread import Spread
 from microtome.slides import opening
 from support.coloured_atlas import COLOURS, GRID, QUILTS, MeanColour, make_atlas
 
@@ -155,3 +162,68 @@ def test_a_long_name_keeps_both_ends():
     assert text.startswith("folder")
     assert text.endswith(".svs")
     assert "…" in text
+
+
+def slides_found(query: Query, *hits: SlideHit) -> SlideResult:
+    settings = SlideSettings(exclude="group:site", where="organ = 'skin'")
+    card = MeanColour().card
+    return SlideResult(
+        hits, query, settings, "mosaic", card.model_id, card.name, "exact", 1, 1.0, ("said",)
+    )
+
+
+def test_slides_are_shown_as_maps_on_which_what_matches_is_marked(atlas, result):
+    match = TileMatch(None, replace(result.hits[0], slide_id="b", x=SIDE, y=0), 0.9)
+    blank = Image.new("RGB", (64, 64), "white")
+    file = io.BytesIO()
+    blank.save(file, "JPEG")
+    with open_writer(atlas.uri, "test") as writer:
+        rows = atlas.slides.to_table(columns=["slide_id"])
+        thumbnails = pa.array([file.getvalue()] * len(rows), pa.binary())
+        writer.upsert("slides", rows.append_column("thumbnail", thumbnails), insert=False)
+    found = slides_found(
+        SlideQuery("a"), SlideHit("b", "case 1", ("b",), 0.9, (match,), {"organ": "lung"})
+    )
+    sheet = make_sheet(found, atlas)
+    (card,) = sheet.cards
+    side = 64 / len(BY_ID["b"].patches[0])  # of a tile on the map, px
+    down, across = np.nonzero((card.picture.pixels < 250).any(axis=2))
+    assert across.min() == pytest.approx(side, abs=2)
+    assert down.max() == pytest.approx(side, abs=2)
+    assert (sheet.picture.pixels > 250).all()  # the query's map has no marks
+    assert (card.slide, card.ask, card.score) == ("b", "slide:b", "0.900")
+    assert card.facts == (("case", "case 1"), ("organ", "lung"))
+    assert sheet.facts[0] == "1 hits · by mosaic · where organ = 'skin' · without the query's site"
+
+
+def test_a_case_names_its_slides_and_one_without_a_thumbnail_says_so(atlas, tmp_path):
+    found = slides_found(
+        CaseQuery("case 2"),
+        SlideHit(None, "case 1", ("a", "b"), 0.9),
+        SlideHit(None, None, ("d",), 0.8),
+    )
+    first, second = make_sheet(found, atlas).cards
+    assert (first.slide, first.place, first.ask) == ("case 1", "2 slides", "case:case 1")
+    assert (second.slide, second.place, second.ask) == ("d", "", "slide:d")
+    assert first.picture.problem == "the atlas holds no thumbnail of the slide"
+    for name in ("slides.html", "slides.png"):
+        write_gallery(tmp_path / name, found, atlas)
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_how_far_hits_can_be_trusted_stands_on_the_page(atlas, result):
+    verdict = Verdict(0.99, 0.8, 0.7, 0.05, 199)
+    told = replace(
+        result,
+        settings=SearchSettings(spread=Spread("case_id", 2), min_score=0.5, exclude="group:organ"),
+        verdict=verdict,
+        site_bias=(SiteBias("site", "north", 4, 3, 0.5),),
+    )
+    facts = make_sheet(told, atlas).facts
+    assert facts[0] == (
+        "7 hits · of at least 0.5 · without the query's organ · at most 2 of each case_id"
+    )
+    assert facts[2].startswith("a good match: the best scores 0.990")
+    assert facts[3] == (
+        "site bias +0.50: of 4 hits of other cases 75% are north as the query is, by chance 50%"
+    )

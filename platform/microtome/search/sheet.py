@@ -9,15 +9,15 @@ from microtome.search.pictures import Picture
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One hit in words and as a picture.
+    """One hit, of any level, in words and as a picture.
 
     Attributes:
         rank: 1 is the best.
-        score: cosine, as text.
-        slide: slide_id.
-        place: upper left corner, level-0 px.
+        score: as text.
+        slide: slide_id; of a case, its case_id.
+        place: where on the slide, level-0 px.
         region: the same as a query that can be asked.
-        tile_id: likewise.
+        ask: what to ask with, to go on from here: a tile id, for instance.
         facts: names and values of what else is known.
         picture: its pixels, or why there are none.
     """
@@ -27,7 +27,7 @@ class Card:
     slide: str
     place: str
     region: str
-    tile_id: str
+    ask: str
     facts: tuple[tuple[str, str], ...]
     picture: Picture
 
@@ -42,6 +42,7 @@ class Sheet:
         facts: lines on how it was searched.
         notes: what a reader should know.
         cards: one per hit.
+        scale: what a score is.
     """
 
     query: str
@@ -49,3 +50,4 @@ class Sheet:
     facts: tuple[str, ...]
     notes: tuple[str, ...]
     cards: tuple[Card, ...]
+    scale: str = "cosine similarity"
