@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from microtome.config import IndexSettings
 from microtome.datasets.labelled import load_dataset, read_image
+from microtome.evaluation.peers import ColourHistogram
 from microtome.models.checkpoint import read_weights
 from microtome.models.registry import SHIPPED, load_card, load_encoder, shipped_cards
 from microtome_jobs.made.kinds import random_kind
 from microtome_jobs.made.patches import painted
 from microtome_training.validation import retrieval
-from support.histogram import histograms
 
 NAME = "tissue"
 RANDOM = "timm:mobilenetv3_small_050@random:0"
@@ -29,7 +29,7 @@ def encode(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def recalls(pixels: NDArray[np.uint8], labels: list[int], groups: list[str]) -> dict[str, float]:
     """R@1 of each way to embed, among images of other groups."""
     found = {name: encode(name, pixels) for name in (NAME, RANDOM)}
-    found["histogram"] = histograms(pixels)
+    found["histogram"] = ColourHistogram().encode(pixels)
     return {
         name: retrieval(torch.from_numpy(x), np.array(labels), groups).recall_at_1
         for name, x in found.items()

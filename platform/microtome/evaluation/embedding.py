@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache as cache_of
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -79,7 +80,7 @@ def embed(
     if collection.samples is None:
         raise ValueError(f"{collection.name} has no images")
     view = View.of(encoder.card, collection.mpp)
-    seen_by = _SeenBy(encoder, view)
+    seen_by = _SeenBy(encoder, view, cache_of(_version))
     rows = collection.samples.to_pylist()
     chunks = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
     parts = []
@@ -109,18 +110,19 @@ _Read = tuple[Pixels, str]
 
 @dataclass(frozen=True, slots=True)
 class _SeenBy:
-    """A model, and how images are shown to it."""
+    """A model, how images are shown to it, and what tells versions of a file apart."""
 
     encoder: Encoder
     view: View
+    version_of: Callable[[str], tuple[int, str] | None]
 
-    def place(self, cache: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def place(self, cache: Path, rows: Sequence[dict[str, Any]]) -> Path:
         """Where a chunk's vectors are kept."""
         identity = {
             "model": self.encoder.card.model_id,
             "precision": str(getattr(self.encoder, "dtype", "")),
             "view": [VERSION, self.view.input_px, self.view.side_px],
-            "images": [_identity(row) for row in rows],
+            "images": [row | {"label": None, "file": self.version_of(row["uri"])} for row in rows],
         }
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         return cache / f"{key[:32]}.npz"
@@ -154,15 +156,14 @@ def _read(view: View, row: Mapping[str, Any]) -> _Read:
     return view.squares(pixels), digest
 
 
-def _identity(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An image's place, and when and how large its file is."""
-    filesystem, path = filesystem_of(row["uri"])
+def _version(uri: str) -> tuple[int, str] | None:
+    """How large a file is and when, or as which version, it was written; None where it is gone."""
+    filesystem, path = filesystem_of(uri)
     try:
         info = filesystem.info(path)
     except Exception:  # noqa: BLE001 - whatever a store says; reading it will say it again, and why
-        return dict(row)
-    version = info.get("mtime") or info.get("ETag") or info.get("LastModified")
-    return {**row, "label": None, "file": [info["size"], str(version)]}
+        return None
+    return info["size"], str(info.get("mtime") or info.get("ETag") or info.get("LastModified"))
 
 
 def _kept(place: Path) -> Embedded | None:

@@ -83,10 +83,12 @@ class Matrix:
     """A confusion matrix, ready to be drawn.
 
     Attributes:
+        votes: neighbours that vote.
         columns: names of the classes, then of no class, where that occurs.
         rows: of each class with queries: its name and, for each column, count and share of the row.
     """
 
+    votes: int
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[tuple[int, float], ...]], ...]
 
@@ -119,7 +121,6 @@ class Page:
 
     definitions = DEFINITIONS
     interval = INTERVAL
-    votes = VOTES
     variants_k = VARIANTS_K
 
     def __init__(self, evaluation: Evaluation) -> None:
@@ -212,7 +213,7 @@ def recall_curve(evaluation: Evaluation, outcome: Outcome) -> np.ndarray[Any, np
 
 
 def confusion(evaluation: Evaluation, outcome: Outcome) -> Matrix | None:
-    """Queries by class, and by the vote of the first `VOTES`; None of too many classes."""
+    """Queries by class, and by the vote of the nearest; None of too many classes."""
     classes = evaluation.collection.classes
     if len(classes) > MOST_CLASSES:
         return None
@@ -225,4 +226,4 @@ def confusion(evaluation: Evaluation, outcome: Outcome) -> Matrix | None:
         for name, row in zip(classes, counts, strict=True)
         if row.any()
     ]
-    return Matrix(tuple(names[place] for place in shown), tuple(rows))
+    return Matrix(k, tuple(names[place] for place in shown), tuple(rows))

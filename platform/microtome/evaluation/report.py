@@ -84,7 +84,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
                 "queries": len(arm.queries),
                 "gallery": len(arm.gallery),
                 "chance": chance,
-                "leakage": leaks.to_json(),
+                "leakage": leaks.to_json() | {"vectors of": evaluation.contenders[0].name},
             }
             for arm, chance, leaks in zip(
                 evaluation.arms, evaluation.chance, evaluation.leaks, strict=True

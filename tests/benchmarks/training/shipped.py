@@ -30,10 +30,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from microtome.datasets.labelled import LabelledSet, load_dataset, read_image
+from microtome.evaluation.peers import ColourHistogram
 from microtome.models.registry import load_encoder
 from microtome_jobs.made.patches import make_patches
 from microtome_training.validation import retrieval
-from support.histogram import histograms
 
 MODELS = ("timm:mobilenetv3_small_050@random:0", "starter", "tissue")
 SIDE_PX = 224
@@ -48,7 +48,9 @@ def main(made: str | None) -> None:
         sets = dict(labelled_sets(folder))
         print(f"| model | {' | '.join(f'{name} ({len(x)})' for name, x in sets.items())} |")
         print(f"|---|{'---:|' * len(sets)}")
-        embedders = {"colour histogram": histograms} | {m: load_encoder(m).encode for m in MODELS}
+        embedders = {"colour histogram": ColourHistogram().encode} | {
+            m: load_encoder(m).encode for m in MODELS
+        }
         for name, embed in embedders.items():
             scores = [f"{recall(embed, labelled):.3f}" for labelled in sets.values()]
             print(f"| {name} | {' | '.join(scores)} |", flush=True)
