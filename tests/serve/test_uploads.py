@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import struct
 import time
-import zlib
 
 import numpy as np
 import pytest
@@ -17,46 +15,12 @@ from microtome.errors import QueryUnreadable, RequestTooLarge
 from microtome.search.picture import load_image
 from microtome_serve.limits import Limits
 from microtome_serve.uploads import image_queries
-
-PINK = (200, 100, 150)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+from support.odd_pictures import PINK, bomb, encoded, tiff_of_many_pages
 
 
 def queries(*pictures: bytes, limits: Limits | None = None):
     files = [UploadFile(io.BytesIO(one), filename="../../etc/passwd") for one in pictures]
     return asyncio.run(image_queries(files, limits or Limits()))
-
-
-def bomb(side_px: int) -> bytes:
-    """A PNG of some hundred bytes that says it has so many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", side_px, side_px, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 10_000)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-def tiff_of_many_pages(count: int) -> bytes:
-    """A TIFF of one picture and then ever more directories, each a copy of the first."""
-    first = bytearray(encoded(Image.new("RGB", (8, 8), PINK), "TIFF"))
-    start = struct.unpack_from("<I", first, 4)[0]
-    entries = struct.unpack_from("<H", first, start)[0]
-    directory = bytes(first[start : start + 2 + 12 * entries])
-    place, pages = len(first), bytearray()
-    struct.pack_into("<I", first, start + len(directory), place)
-    for _ in range(count):
-        place += len(directory) + 4
-        pages += directory + struct.pack("<I", place)
-    return bytes(first) + bytes(pages[:-4]) + b"\0\0\0\0"
 
 
 GREY16 = Image.fromarray(np.full((20, 20), 40_000, np.uint16))
