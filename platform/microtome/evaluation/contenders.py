@@ -110,7 +110,7 @@ def _of_images(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]
         _embedded(collection, shown, encoder, asked, track)
         for shown, encoder in zip(_shown(names, cards), encoders, strict=True)
     ]
-    collection = collection.noted(*_learnt_from(collection, cards))
+    collection = collection.noted(*learnt_from(collection, cards))
     return _with_peers(collection, made, cards, asked, track)
 
 
@@ -195,11 +195,11 @@ def _shown(names: Sequence[str], cards: Sequence[ModelCard]) -> list[str]:
     ]
 
 
-def _learnt_from(collection: Collection, cards: Sequence[ModelCard]) -> list[str]:
+def learnt_from(collection: Collection, cards: Sequence[ModelCard]) -> list[str]:
     """Models whose card says that they were fitted to a set of this name."""
     return [
         f"{shown_name(card.name)} was fitted to a set called {collection.name}: of images that it "
         "learnt from these figures say nothing"
         for card in cards
-        if collection.name.lower() in card.training_data.lower()
+        if f"{collection.name}: " in card.training_data  # as `microtome train` writes it
     ]

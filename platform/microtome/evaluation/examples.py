@@ -69,8 +69,8 @@ def best_and_worst(
 
 
 def _one_of_each(order: NDArray[np.int64], groups: NDArray[np.int64], count: int) -> list[int]:
-    first = {int(groups[query]): int(query) for query in order[::-1]}
-    return sorted(first.values(), key=order.tolist().index)[:count]
+    first = np.unique(groups[order], return_index=True)[1]
+    return [int(query) for query in order[np.sort(first)[:count]]]
 
 
 def _example(collection: Collection, outcome: Outcome, query: int, depth: int) -> Example:
