@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microtome.errors import DeadlinePassed, RequestError, RequestTooLarge, RequestTooSlow
 from microtome_serve.limits import Limits, has_body
-from microtome_serve.problems import problem_of
+from microtome_serve.refusals import problem_of
 
 
 def install(app: FastAPI, limits: Limits) -> None:

@@ -162,7 +162,7 @@ class Issuer:
         if not settings.rows_claim:
             return ()
         found = claims.get(settings.rows_claim)
-        values = found if isinstance(found, list) else [found]
+        values: list[Any] = found if isinstance(found, list) else [found]
         if not values or not all(isinstance(one, str) and one for one in values):
             raise TokenRefused(f"the JWT's {settings.rows_claim} names no rows")
         return (Condition(settings.rows_field, "in", values),)

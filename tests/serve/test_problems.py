@@ -15,7 +15,8 @@ from ray.serve.exceptions import BackPressureError, RequestCancelledError
 from microtome import errors
 from microtome.errors import MicrotomeError
 from microtome_serve import problems
-from microtome_serve.problems import problem_of, responses
+from microtome_serve.problems import responses
+from microtome_serve.refusals import problem_of
 
 SECRET = "/srv/archive/Smith^John"
 OURS = [
