@@ -8,28 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from microtome import __version__, cli_data, cli_models
+from microtome import __version__, cli_data, cli_models, cli_search
 from microtome.console import (
     AtlasOption,
     ConfigOption,
     JsonOption,
-    err,
     out,
     print_json,
     print_table,
     reporting,
     run,
 )
-
-if TYPE_CHECKING:
-    from microtome.search.result import SearchResult
 
 app = typer.Typer(
     name="microtome",
@@ -38,18 +33,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+app.add_typer(cli_search.app)
 app.add_typer(cli_models.app)
 app.add_typer(cli_data.app)
-
-SEARCH_EPILOG = """
-Examples:
-
-  microtome search crop.png --atlas atlas
-
-  microtome search 3f0c… --atlas atlas -k 20 --exclude case --gallery hits.html
-
-  microtome search 'slides/a.svs#10240,8192,448,448' --atlas atlas --where "site = 'north'"
-"""
 
 
 def _version(wanted: bool) -> None:
@@ -65,119 +51,6 @@ def main_options(
     ] = False,
 ) -> None:
     """Find tissue that looks alike in archives of whole-slide images."""
-
-
-@app.command(epilog=SEARCH_EPILOG)
-def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
-    query: Annotated[
-        str,
-        typer.Argument(
-            help="An image file, a tile id, or a region `SLIDE#x,y,w,h` in level-0 px.",
-            metavar="QUERY",
-        ),
-    ],
-    atlas: AtlasOption,
-    k: Annotated[int, typer.Option("-k", help="How many hits.")] = 10,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The model to embed the query with.",
-            metavar="NAME|FOLDER",
-            show_default="the atlas's own",
-        ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(help="Condition on any column, e.g. \"site = 'north' AND tissue > 0.8\"."),
-    ] = None,
-    exclude: Annotated[
-        Literal["none", "slide", "case"],
-        typer.Option(help="Leave out the query's own slide or case."),
-    ] = "none",
-    query_mpp: Annotated[
-        float | None,
-        typer.Option(help="µm per pixel of a query image.", show_default="the atlas's"),
-    ] = None,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every vector, past any index.")
-    ] = False,
-    as_of: Annotated[
-        str | None,
-        typer.Option(
-            help="Search the atlas as it once was.", metavar="RUN|VERSION|TIME", show_default="now"
-        ),
-    ] = None,
-    allow_licence: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Allow weights under this non-permissive licence; may be repeated. What was "
-            "allowed for indexing is allowed."
-        ),
-    ] = None,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(help="Write query and hits as pictures: FILE.png or FILE.html."),
-    ] = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-) -> None:
-    """Find the tiles that look most like the query."""
-    with reporting(as_json):
-        from microtome.atlas.atlas import Atlas
-        from microtome.atlas.reading import allowed_licences, model_source
-        from microtome.models.registry import EncoderOptions, load_card, load_encoder
-        from microtome.search.gallery import check_gallery_path, write_gallery
-        from microtome.search.query import parse_query
-        from microtome.search.result import SearchSettings
-        from microtome.search.searcher import Searcher
-
-        if gallery is not None:
-            check_gallery_path(gallery)
-        opened = Atlas.open(atlas) if as_of is None else Atlas.open(atlas).at(as_of)
-
-        def options() -> EncoderOptions:
-            licences = (*allowed_licences(opened), *(allow_licence or ()))
-            return EncoderOptions(allow_licences=licences)
-
-        settings = SearchSettings(
-            k=k,
-            where=where,
-            exclude=exclude,
-            model_id=load_card(model, options()).model_id if model else None,
-            query_mpp=query_mpp,
-            exact=exact,
-        )
-        searcher = Searcher(opened, lambda: load_encoder(model or model_source(opened), options()))
-        result = searcher.search(parse_query(query), settings)
-        if gallery is not None:
-            write_gallery(gallery, result, opened)
-        if as_json:
-            print_json(result.to_json())
-        else:
-            print_hits(result)
-            if gallery is not None:
-                err.print(f"wrote {gallery}", style="dim", markup=False)
-
-
-def print_hits(result: SearchResult) -> None:
-    """Print hits as a table, then what the reader should know of them."""
-    rows: list[dict[str, Any]] = [
-        {"rank": rank, **hit.to_json()} for rank, hit in enumerate(result.hits, start=1)
-    ]
-    columns = ["rank", "score", "slide_id", "x", "y", "size_px", "tile_id"]
-    if any(hit.case_id for hit in result.hits):
-        columns.insert(3, "case_id")
-    print_table(f"{len(rows)} tiles most like {result.query.text}", rows, columns)
-    how = "through the index" if result.path == "index" else "exactly"
-    err.print(
-        f"compared {how} by {result.model_name} ({result.model_id}), whose vectors "
-        f"{result.coverage:.1%} of the tiles have, at version {result.tiles_version}",
-        style="dim",
-        markup=False,
-        highlight=False,
-    )
-    for note in result.notes:
-        err.print(note, style="yellow", markup=False)
 
 
 @app.command()

@@ -61,7 +61,8 @@ def make_atlas(uri: str, slides: Sequence[MadeSlide]) -> Atlas:
 def _told(slide: MadeSlide) -> dict[str, object]:
     names = ("slide_id", "case_id", "site", "scanner", "batch")
     facts = {name: getattr(slide, name) for name in names}
-    return facts | {"content_id": slide.slide_id, "uri": f"slides/{slide.slide_id}"}
+    place = {"content_id": slide.slide_id, "uri": f"slides/{slide.slide_id}"}
+    return facts | place | {"tiles": len(slide.vectors)}
 
 
 def _table(schema: pa.Schema, rows: list[dict[str, object]]) -> pa.Table:

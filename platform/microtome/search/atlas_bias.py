@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
@@ -23,7 +24,7 @@ from microtome.search.exclusion import check_column
 from microtome.search.filters import Exclusion, all_of, check_filter, filter_errors, named
 from microtome.search.finder import Finder
 from microtome.search.sampling import Drawing, Sample, draw, nearest_others
-from microtome.search.site_bias import Findable, excess
+from microtome.search.site_bias import Findable, excess, usual_columns
 from microtome.search.spread import values_of
 
 REPEATS: Final = 2000
@@ -79,6 +80,14 @@ class AtlasBias:
     def to_json(self) -> dict[str, Any]:
         """The figures by name, ready for `json.dumps`."""
         return asdict(self)
+
+
+def telling_columns(atlas: Atlas) -> tuple[str, ...]:
+    """The columns called site, scanner and the like that have two values at least."""
+    slides = atlas.rows("slides", columns=list(usual_columns(atlas)))
+    return tuple(
+        name for name in slides.column_names if pc.count_distinct(slides[name]).as_py() > 1
+    )
 
 
 def atlas_bias(

@@ -10,6 +10,8 @@ from microtome.search.exclusion import GROUP
 from microtome.search.maps import read_maps
 from microtome.search.pictures import Picture, read_pictures
 from microtome.search.query import SlideQuery
+from microtome.search.region_result import RegionResult
+from microtome.search.region_sheet import region_sheet
 from microtome.search.result import Hit, SearchResult
 from microtome.search.sheet import Card, Sheet
 from microtome.search.slide_result import SlideHit, SlideResult
@@ -17,7 +19,7 @@ from microtome.search.slide_result import SlideHit, SlideResult
 MAX_HITS: Final = 200
 """A sheet of more is read by nobody; the hits themselves are all in the result."""
 
-Result = SearchResult | SlideResult
+Result = SearchResult | RegionResult | SlideResult
 
 
 def make_sheet(result: Result, atlas: Atlas) -> Sheet:
@@ -25,6 +27,8 @@ def make_sheet(result: Result, atlas: Atlas) -> Sheet:
     match result:
         case SearchResult():
             return _of_tiles(result, atlas)
+        case RegionResult():
+            return region_sheet(result, atlas)
         case SlideResult():
             return _of_slides(result, atlas)
 

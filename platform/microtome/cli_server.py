@@ -1,0 +1,120 @@
+"""`microtome search --server`: the same question, asked of a server."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from microtome.cli_asking import Wish
+from microtome.client import Client
+from microtome.errors import SettingError
+
+if TYPE_CHECKING:
+    from microtome.client.answers import Answer
+    from microtome.client.calls import Condition, SearchOptions
+    from microtome.search.query import Query
+
+LOCAL: Final = (
+    "--method",
+    "--alpha",
+    "--site-column",
+    "--as-of",
+    "--allow-licence",
+    "--gallery",
+    "--geojson",
+)
+"""Flags that only a search in an atlas of one's own knows."""
+
+_VALUE = r"'(?:[^']|'')*'|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false"
+_CONDITION = re.compile(
+    rf"""\s*(?P<column>`[^`]+`|\w+)\s*
+    (?:(?P<operator>=|!=|<>|<=|>=|<|>)\s*(?P<value>{_VALUE})
+      |(?P<not>NOT\s+)?IN\s*\(\s*(?P<values>(?:{_VALUE})(?:\s*,\s*(?:{_VALUE}))*)\s*\))
+    \s*(?P<further>AND\b|$)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def ask_server(server: str, query: Query, wish: Wish) -> Answer:
+    """Search the atlas of a server.
+
+    Raises:
+        SettingError: a flag that a server doesn't know, or a query that can't be sent.
+        MicrotomeError: see `microtome.client.Client`.
+    """
+    from microtome.search.query import CaseQuery, ImageQuery, RegionQuery, SlideQuery, TileQuery
+    from microtome.search.spread import Spread
+
+    for flag in LOCAL:
+        if wish.said(flag):
+            raise SettingError(f"{flag} can't be asked of a server", remedy="It is for --atlas.")
+    spread = Spread.parse(wish.spread) if wish.spread is not None else None
+    options: SearchOptions = {
+        "level": wish.level,
+        "k": wish.k,
+        "filter": conditions_of(wish.where) if wish.where is not None else (),
+        "exclude": wish.exclude,
+        "min_score": wish.min_score,
+        "spread": (spread.column, spread.most) if spread else None,
+        "model": wish.model,
+        "query_mpp": wish.query_mpp,
+        "exact": wish.exact,
+    }
+    with Client(server) as client:
+        match query:
+            case ImageQuery():
+                return client.search_image(query.text, **options)
+            case TileQuery():
+                return client.search_tile(query.tile_id, **options)
+            case RegionQuery():
+                box = query.x, query.y, query.width_px, query.height_px
+                return client.search_region(query.slide, box, **options)
+            case SlideQuery():
+                return client.search_slide(query.slide_id, **options)
+            case CaseQuery():
+                return client.search_case(query.case_id, **options)
+            case _:
+                raise SettingError(
+                    f"{query.text} can't be asked of a server", remedy="Ask an atlas by --atlas."
+                )
+
+
+def conditions_of(where: str) -> list[Condition]:
+    """Conditions as a server takes them, which runs no SQL of others.
+
+    Args:
+        where: `column = value`, also with !=, <, <=, >, >= and [NOT] IN (…), joined by AND.
+
+    Raises:
+        SettingError: it says more than that.
+    """
+    conditions: list[Condition] = []
+    place, further = 0, "AND"
+    while further:
+        found = _CONDITION.match(where, place)
+        if found is None:
+            raise SettingError(
+                f"the filter {where!r} can't be sent to a server",
+                remedy="Write conditions such as site = 'north' or tissue > 0.8 or site IN ('a', "
+                "'b'), joined by AND.",
+            )
+        conditions.append(_condition(found))
+        place, further = found.end(), found["further"]
+    return conditions
+
+
+def _condition(found: re.Match[str]) -> Condition:
+    column = found["column"].strip("`")
+    if found["operator"]:
+        operator = "!=" if found["operator"] == "<>" else found["operator"]
+        return column, operator, _value(found["value"])
+    values = [_value(value) for value in re.findall(_VALUE, found["values"], re.IGNORECASE)]
+    return column, "not_in" if found["not"] else "in", values
+
+
+def _value(text: str) -> Any:
+    if text.startswith("'"):
+        return text[1:-1].replace("''", "'")
+    if text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
