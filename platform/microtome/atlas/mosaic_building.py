@@ -17,6 +17,7 @@ from microtome.atlas.index_building import LEAST_ROWS
 from microtome.atlas.mosaic import Mosaic
 from microtome.atlas.mosaic_files import LEAST_SLIDES, MosaicsCard, drop_mosaics, kind
 from microtome.atlas.mosaic_writing import write_mosaics
+from microtome.atlas.mosaics import mosaic_of
 from microtome.atlas.schema import vector_column
 from microtome.atlas.stored_mosaics import StoredMosaics, open_mosaics
 from microtome.atlas.vector_index import check_witnesses
@@ -166,7 +167,7 @@ class _Mosaics:
         if self._known is None or slide_id not in self._kept:
             return None
         try:
-            return self._known.mosaic(self._kept[slide_id])
+            return mosaic_of(self._known, self._kept[slide_id])
         except IndexUnusable:  # its bytes are damaged
             return None
 

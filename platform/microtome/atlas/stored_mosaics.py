@@ -17,7 +17,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.derived import IndexUnusable, sha256_of
-from microtome.atlas.mosaic import Mosaic
 from microtome.atlas.mosaic_files import (
     ARRAYS,
     CARD,
@@ -79,11 +78,6 @@ class StoredMosaics:
     def __len__(self) -> int:
         return len(self.slide_ids)
 
-    def sizes(self, slides: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many representatives slides have."""
-        sizes: NDArray[np.int64] = self.firsts[slides + 1] - self.firsts[slides]
-        return sizes
-
     def vectors(self, slides: NDArray[np.int64]) -> NDArray[np.float16]:
         """The vectors of all representatives of some slides, one slide after the other.
 
@@ -97,16 +91,6 @@ class StoredMosaics:
                     raise IndexUnusable(f"its {VECTORS} is damaged")
                 self._known[slide] = True
         return np.concatenate([self._vectors[:0], *parts])
-
-    def mosaic(self, slide: int) -> Mosaic:
-        """The mosaic of one slide.
-
-        Raises:
-            IndexUnusable: it is damaged.
-        """
-        rows = slice(self.firsts[slide], self.firsts[slide + 1])
-        vectors = self.vectors(np.array([slide]))
-        return Mosaic(vectors, self.row_ids[rows], self.weights[rows], self.means[slide])
 
 
 def open_mosaics(

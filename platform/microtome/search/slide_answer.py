@@ -1,0 +1,198 @@
+"""From tissue to the slides or cases that are like it, with the tiles that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from microtome.atlas.mosaics import Numbers
+from microtome.atlas.schema import vector_column
+from microtome.atlas.sql import one_of
+from microtome.search.filters import all_of
+from microtome.search.finder import Finder, Wanted
+from microtome.search.query import Query
+from microtome.search.slide_asked import AskedTissue
+from microtome.search.slide_bank import Bank, Tell
+from microtome.search.slide_evidence import Found, distinct, pairs_of
+from microtome.search.slide_facts import Groups
+from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
+from microtome.search.slide_result import Method, SlideSettings
+from microtome.search.slide_view import SlideView
+from microtome.search.slide_votes import MOST_VOTERS, VOTERS, Ballot, by_votes
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A query as it is being answered.
+
+    Attributes:
+        query: what was asked.
+        asked: what it is.
+        settings: how.
+        method: by which slides are compared.
+        view: what is searched.
+    """
+
+    query: Query
+    asked: AskedTissue
+    settings: SlideSettings
+    method: Method
+    view: SlideView
+
+    @property
+    def where(self) -> str | None:
+        """The condition on tiles that may be found."""
+        return all_of(self.settings.where or "", self.settings.visible or "")
+
+    @property
+    def groups(self) -> Groups:
+        """How slides are taken together."""
+        return self.view.ground.facts.groups(self.settings.level)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found.
+
+    Attributes:
+        groups: of the hits, best first.
+        scores: theirs.
+        found: their slides and matching tiles.
+        exact: whether everything was compared.
+        coverage: see `SlideResult`.
+        notes: what a reader should know.
+    """
+
+    groups: Sequence[int]
+    scores: Sequence[float]
+    found: Sequence[Found]
+    exact: bool
+    coverage: float
+    notes: tuple[str, ...]
+
+
+def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
+    """By mosaics, or mean vectors.
+
+    Raises:
+        IndexUnusable: stored mosaics are damaged.
+    """
+    settings, tissue = asking.settings, asking.asked.tissue
+    bank = asking.view.bank(asking.where, tell)
+    field = Field(bank, _groups_of(bank, asking), settings.exact, settings.effort)
+    scored = (by_mosaic if asking.method == "mosaic" else by_mean)(tissue, field)
+    best = _best(scored, asking)
+    found = []
+    for group in scored.groups[best].tolist():
+        numbers = np.flatnonzero(field.groups == group)
+        pairs = pairs_of(tissue, bank, numbers, settings.evidence)
+        found.append(Found(tuple(sorted(bank.slide_ids[numbers])), pairs))
+    return Answer(
+        scored.groups[best].tolist(),
+        scored.scores[best].tolist(),
+        found,
+        scored.exact,
+        bank.searched / bank.passing if bank.passing else 1.0,
+        _about_bank(bank, asking.view),
+    )
+
+
+def answer_by_votes(asking: Asking, finder: Finder) -> Answer:
+    """By the votes of the tiles nearest to each tile of the query."""
+    settings, facts = asking.settings, asking.view.ground.facts
+    wanted = Wanted(
+        max(settings.k, min(VOTERS, round(facts.mean_tiles))),
+        asking.where,
+        asking.asked.exclusion,
+        exact=settings.exact,
+        effort=settings.effort,
+    )
+    ballot = _vote(asking, finder, wanted)
+    while len(ballot.scored.groups) < settings.k and ballot.full and wanted.k < MOST_VOTERS:
+        wanted = replace(wanted, k=wanted.k * 8)
+        ballot = _vote(asking, finder, wanted)
+    best = _best(ballot.scored, asking)
+    groups = ballot.scored.groups[best].tolist()
+    slides = _passing(asking, wanted, [facts.slide_ids[asking.groups.of == g] for g in groups])
+    found = [
+        Found(own, distinct(ballot.pairs[group], settings.evidence))
+        for group, own in zip(groups, slides, strict=True)
+    ]
+    coverage = _covered(asking)
+    notes = () if coverage == 1 else ("tiles without a vector of this model were not searched",)
+    return Answer(
+        groups, ballot.scored.scores[best].tolist(), found, ballot.scored.exact, coverage, notes
+    )
+
+
+def _vote(asking: Asking, finder: Finder, wanted: Wanted) -> Ballot:
+    facts = asking.view.ground.facts, asking.groups
+    return by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, facts)
+
+
+def _groups_of(bank: Bank, asking: Asking) -> Numbers:
+    """(N,) the group of each slide of a bank; −1 for those that may not be found."""
+    facts, exclusion = asking.view.ground.facts, asking.asked.exclusion
+    there = bank.places >= 0
+    if exclusion is not None:
+        there = there & ~facts.among(exclusion)[bank.places]
+    of = asking.groups.of
+    return np.where(there, of[bank.places], -1) if len(of) else np.full(len(there), -1)
+
+
+def _best(scored: Scored, asking: Asking) -> Numbers:
+    """The k best, best first; equal scores by what else counts, then by id."""
+    k, names = asking.settings.k, asking.groups.names
+    some = np.arange(len(scored.groups))
+    if len(some) > k:
+        some = np.flatnonzero(scored.scores >= np.partition(scored.scores, -k)[-k])
+
+    def key(place: int) -> tuple[float, float, str]:
+        slide_id, case_id = names[scored.groups[place]]
+        return -scored.scores[place], -scored.ties[place], slide_id or case_id or ""
+
+    return np.array(sorted(some.tolist(), key=key)[:k], dtype=np.int64)
+
+
+def _passing(
+    asking: Asking, wanted: Wanted, groups: Sequence[Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """Of the slides of each group those that have tiles which may be found, sorted."""
+    if wanted.condition is None:
+        return [tuple(sorted(own)) for own in groups]
+    named = one_of("slide_id", (slide_id for own in groups for slide_id in own))
+    where = all_of(named, wanted.condition)
+    seen = asking.view.ground.tiles.to_table(columns=["slide_id"], filter=where)
+    there = set(seen["slide_id"].to_pylist())
+    return [tuple(sorted(there.intersection(own))) for own in groups]
+
+
+def _covered(asking: Asking) -> float:
+    """Share of the tiles that pass which have a vector of the model."""
+    ground = asking.view.ground
+    present = f"{vector_column(ground.model_id)} IS NOT NULL"
+    passing = ground.tiles.count_rows(asking.where)
+    with_vector = ground.tiles.count_rows(all_of(asking.where or "", present))
+    return with_vector / passing if passing else 1.0
+
+
+def _about_bank(bank: Bank, view: SlideView) -> tuple[str, ...]:
+    notes = []
+    if view.problem:
+        notes.append(
+            f"the stored mosaics can't be used: {view.problem}; others were made for this search. "
+            "`microtome maintain` makes them anew"
+        )
+    if bank.bare:
+        notes.append(
+            f"{bank.bare:,} of {bank.passing:,} slides have no vector of this model and were not "
+            "searched"
+        )
+    if bank.unsearched:
+        notes.append(
+            f"{bank.unsearched:,} of {bank.passing:,} slides have no mosaic yet and were not "
+            "searched. `microtome maintain` makes them"
+        )
+    return tuple(notes)

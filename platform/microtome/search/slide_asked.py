@@ -1,0 +1,121 @@
+"""The tissue that a search for slides asks with: a whole slide, a case, or anything smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.mosaic import Mosaic
+from microtome.atlas.sql import one_of, quoted
+from microtome.errors import ModelMismatch, QueryUnreadable, SlideUnknown
+from microtome.search.exclusion import check_column, column_of, own_exclusion, own_value
+from microtome.search.filters import Exclusion, all_of
+from microtome.search.query import CaseQuery, SlideQuery
+from microtome.search.result import Hit
+from microtome.search.searcher import Prepared
+from microtome.search.slide_methods import Tissue
+from microtome.search.slide_result import SlideSettings
+from microtome.search.slide_view import SlideView
+from microtome.slides.slide import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTissue:
+    """A query that was looked at.
+
+    Attributes:
+        tissue: what is compared.
+        exclusion: what is left out.
+        notes: what a reader of the hits should know.
+        tile: the tile, where it was asked for by id.
+        pixels: the picture, where it was asked for by image or region.
+    """
+
+    tissue: Tissue
+    exclusion: Exclusion | None
+    notes: tuple[str, ...] = ()
+    tile: Hit | None = None
+    pixels: Pixels | None = None
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> AskedTissue:
+        """Of what the tile search asks with; each of its vectors counts alike."""
+        asked = prepared.asked
+        tissue = Tissue.of(prepared.vectors)
+        return cls(tissue, prepared.exclusion, prepared.notes, asked.tile, asked.pixels)
+
+
+def ask_whole(
+    query: SlideQuery | CaseQuery, atlas: Atlas, view: SlideView, settings: SlideSettings
+) -> AskedTissue:
+    """The mosaic of a slide, or those of a case's slides joined.
+
+    Raises:
+        SlideUnknown: the atlas holds no such slide or case, that is visible.
+        QueryUnreadable: it holds no tiles.
+        ModelMismatch: none of its tiles has a vector of the model.
+        SettingError: `exclude` names a column that the atlas hasn't.
+        IndexUnusable: its stored mosaic is damaged.
+    """
+    slide_ids = _slides_of(query, atlas, view, settings.visible)
+    mosaics = view.mosaics(slide_ids, settings.visible)
+    if not mosaics:
+        model_id = view.ground.model_id
+        raise ModelMismatch(
+            f"no tile of {query.text} has a vector of {atlas.models[model_id].name} ({model_id})",
+            remedy="Embed it first with `microtome embed --model`, or ask with another model.",
+        )
+    exclusion, notes = _exclusion(query, atlas, slide_ids, settings.exclude)
+    if len(mosaics) < len(slide_ids):
+        notes += (f"{len(slide_ids) - len(mosaics)} of its slides have no vector of this model",)
+    return AskedTissue(Tissue.of_mosaic(Mosaic.joined(mosaics)), exclusion, notes)
+
+
+def _slides_of(
+    query: SlideQuery | CaseQuery, atlas: Atlas, view: SlideView, visible: str | None
+) -> list[str]:
+    """Its slides that have tiles, sorted."""
+    if isinstance(query, SlideQuery):
+        where = f"slide_id = {quoted(query.slide_id)}"
+    else:
+        where = f"case_id = {quoted(query.case_id)}"
+    known = view.ground.facts.dataset.to_table(columns=["slide_id"], filter=where).num_rows
+    with_tiles = _with_tiles(view.ground.tiles, view.ground.facts.dataset, where, visible)
+    if with_tiles:
+        return with_tiles
+    if not known or visible is not None:
+        kind = "slide" if isinstance(query, SlideQuery) else "case"
+        raise SlideUnknown(
+            f"the atlas {atlas.uri} holds no {kind} {query.text.partition(':')[2]}",
+            remedy=f"List its slides with `microtome slides --atlas {atlas.uri}`.",
+        )
+    raise QueryUnreadable(f"{query.text} holds no tiles", remedy="Ask with one that holds tissue.")
+
+
+def _with_tiles(tiles: Any, slides: Any, where: str, visible: str | None) -> list[str]:
+    listed = slides.to_table(columns=["slide_id"], filter=f"({where}) AND tiles > 0")
+    named: Sequence[str] = sorted(listed["slide_id"].to_pylist())
+    if visible is None or not named:
+        return list(named)
+    seen = tiles.to_table(columns=["slide_id"], filter=all_of(one_of("slide_id", named), visible))
+    return sorted(set(seen["slide_id"].to_pylist()))
+
+
+def _exclusion(
+    query: SlideQuery | CaseQuery, atlas: Atlas, slide_ids: list[str], exclude: str
+) -> tuple[Exclusion | None, tuple[str, ...]]:
+    if isinstance(query, SlideQuery):
+        return own_exclusion(atlas, query.slide_id, exclude)
+    column = column_of(exclude)
+    if column is None:
+        return None, ()
+    check_column(atlas, "exclude", column)
+    own = Exclusion("case_id", query.case_id)
+    if column in {"slide_id", "case_id"}:
+        return own, ()
+    values = {own_value(atlas, slide_id, column) for slide_id in slide_ids}
+    if len(values) == 1 and None not in values:
+        return Exclusion(column, values.pop()), ()
+    return own, (f"the case has no one {column}: only the case itself was excluded",)

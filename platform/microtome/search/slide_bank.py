@@ -1,0 +1,180 @@
+"""The mosaics that one search may find: those that are stored, and those made for the occasion.
+
+A stored mosaic counts for a version of `tiles` where all its rows are there. Slides without one,
+since `microtome maintain` hasn't run after they came or changed, get one now, as long as they are
+few; it is kept in the process. A filter on tiles takes representatives away; a slide that has tiles
+which pass, but none among them, gets a mosaic of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from microtome.atlas.mosaic import Mosaic
+from microtome.atlas.mosaic_building import Rows, make_mosaic, rows_by_slide
+from microtome.atlas.mosaics import MadeMosaics, Mosaics, Numbers
+from microtome.atlas.schema import vector_column
+from microtome.atlas.sql import one_of
+from microtome.atlas.stored_mosaics import StoredMosaics
+from microtome.search.filters import all_of
+from microtome.search.slide_facts import SlideFacts
+
+MOST_MADE: Final = 300
+"""Mosaics that one search makes; a slide of 10,000 tiles takes about 0.3 s."""
+NAMED: Final = 1000  # slides in one condition; for more, the tiles of all are looked through
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the mosaics of a bank.
+
+    Attributes:
+        mosaics: of S slides, with M representatives.
+        places: (S,) where they are among `SlideFacts`; −1 for those that may not be found.
+        kept: (M,) which representatives count; None where all do.
+    """
+
+    mosaics: Mosaics
+    places: Numbers
+    kept: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The mosaics that may be found. A slide's number counts through the parts.
+
+    Attributes:
+        parts: those that are stored, if any, then those made now.
+        passing: how many slides have tiles that pass the filter.
+        bare: how many of them have no vector of the model.
+    """
+
+    parts: tuple[Part, ...]
+    passing: int
+    bare: int
+
+    @cached_property
+    def slide_ids(self) -> NDArray[Any]:
+        """(N,) the slide of each number."""
+        return np.concatenate([part.mosaics.slide_ids for part in self.parts])
+
+    @cached_property
+    def places(self) -> Numbers:
+        """(N,) see `Part`."""
+        return np.concatenate([part.places for part in self.parts])
+
+    @cached_property
+    def searched(self) -> int:
+        """How many slides may be found."""
+        return int((self.places >= 0).sum())
+
+    @property
+    def unsearched(self) -> int:
+        """Slides that pass and have vectors, but no mosaic."""
+        return self.passing - self.bare - self.searched
+
+    def shares(self, numbers: Numbers) -> Iterator[tuple[Part, Numbers, Numbers]]:
+        """Each part that has some of the slides, where they are among the numbers, and in it."""
+        first = 0
+        for part in self.parts:
+            last = first + len(part.places)
+            where = np.flatnonzero((numbers >= first) & (numbers < last))
+            if len(where):
+                yield part, where, numbers[where] - first
+            first = last
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What banks are made of.
+
+    Attributes:
+        tiles: the version that is searched, a Lance dataset.
+        model_id: whose vectors.
+        facts: the slides that have tiles.
+        stored: mosaics; None where none can be used.
+        places: (S,) where they are among the facts; −1 for those that can't be used.
+    """
+
+    tiles: Any
+    model_id: str
+    facts: SlideFacts
+    stored: StoredMosaics | None
+    places: Numbers
+
+
+def make_bank(ground: Ground, where: str | None, tell: Tell = lambda _: None) -> Bank:
+    """The mosaics that a search with a filter may find.
+
+    Args:
+        ground: what they are made of.
+        where: the filter on tiles.
+        tell: told how far the making of mosaics is.
+    """
+    slides = ground.facts.places
+    parts: list[Part] = []
+    passing, rows, there = slides.keys(), None, set()
+    if where is not None:
+        passing, rows = _passing(ground, where)
+    if ground.stored is not None:
+        part = _stored_part(ground.stored, ground.places, rows)
+        there = set(ground.stored.slide_ids[part.places >= 0].tolist())
+        parts.append(part)
+    missing = _rows_of(ground, passing - there, where)
+    made = _make(ground, missing, tell)
+    dim = ground.tiles.schema.field(vector_column(ground.model_id)).type.list_size
+    places = np.array([slides[slide_id] for slide_id in made], np.int64)
+    parts.append(Part(MadeMosaics(made, dim), places))
+    return Bank(tuple(parts), len(passing), len(passing) - len(there) - len(missing))
+
+
+def rows_there(row_ids: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the rows asked for are among these."""
+    most = int(max(row_ids.max(initial=-1), asked.max(initial=-1)))
+    held = np.zeros(most + 1, np.bool_)
+    held[row_ids] = True
+    return held[asked]
+
+
+def _passing(ground: Ground, where: str) -> tuple[Set[str], NDArray[np.int64]]:
+    """Slides that have tiles which pass, and the rows of those tiles."""
+    scanner = ground.tiles.scanner(columns=["slide_id"], filter=where, with_row_id=True)
+    table = scanner.to_table()
+    names = pc.unique(table["slide_id"]).to_pylist()
+    return ground.facts.places.keys() & names, table["_rowid"].to_numpy().astype(np.int64)
+
+
+def _stored_part(stored: StoredMosaics, places: Numbers, rows: NDArray[np.int64] | None) -> Part:
+    if rows is None:
+        return Part(stored, places)
+    kept = rows_there(rows, stored.row_ids)
+    some = np.logical_or.reduceat(kept, stored.firsts[:-1])
+    return Part(stored, np.where(some, places, -1), kept)
+
+
+def _rows_of(ground: Ground, slide_ids: Set[str], where: str | None) -> Rows:
+    """The rows with vectors, and that pass, of some slides."""
+    if not slide_ids:
+        return {}
+    named = one_of("slide_id", slide_ids) if len(slide_ids) <= NAMED else ""
+    rows = rows_by_slide(ground.tiles, ground.model_id, all_of(named, where or ""))
+    return {slide_id: own for slide_id, own in rows.items() if slide_id in slide_ids}
+
+
+def _make(ground: Ground, rows: Rows, tell: Tell) -> dict[str, Mosaic]:
+    made: dict[str, Mosaic] = {}
+    wanted = min(len(rows), MOST_MADE)
+    for slide_id, row_ids in islice(rows.items(), MOST_MADE):
+        tell(f"{len(made):,} of {wanted:,} slides made ready; `microtome maintain` keeps them so")
+        made[slide_id] = make_mosaic(ground.tiles, ground.model_id, row_ids)
+    return made

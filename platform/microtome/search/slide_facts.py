@@ -1,0 +1,119 @@
+"""What is known of all slides of an atlas, and how they are taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.mosaics import Numbers
+from microtome.atlas.sql import one_of
+from microtome.search.filters import Exclusion
+from microtome.search.hits import plain
+from microtome.search.slide_result import Level
+from microtome.slides.slide import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Slides that are found together.
+
+    Attributes:
+        of: (F,) the group of each slide.
+        names: of each group its slide_id, None for a case, and its case_id, None where unknown.
+        alone: slides without a case that stand for themselves though cases are asked for.
+    """
+
+    of: Numbers
+    names: Sequence[tuple[str | None, str | None]]
+    alone: int = 0
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """The slides of one version of an atlas that have tiles.
+
+    Attributes:
+        dataset: the table of slides.
+        slide_ids: (F,) of text.
+        case_ids: (F,) of text or None.
+        tiles: (F,) int64, how many each has.
+    """
+
+    dataset: Any
+    slide_ids: NDArray[Any]
+    case_ids: NDArray[Any]
+    tiles: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, atlas: Atlas) -> SlideFacts:
+        """Read them.
+
+        Raises:
+            AtlasError: the table can't be read.
+        """
+        dataset = atlas.slides
+        rows = dataset.to_table(columns=["slide_id", "case_id", "tiles"], filter="tiles > 0")
+        rows = rows.sort_by("slide_id")
+        return cls(
+            dataset,
+            rows["slide_id"].to_numpy(),
+            np.array([*rows["case_id"].to_pylist(), None], dtype=object)[:-1],
+            rows["tiles"].to_numpy(),
+        )
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each slide is."""
+        return {slide_id: place for place, slide_id in enumerate(self.slide_ids.tolist())}
+
+    @property
+    def mean_tiles(self) -> float:
+        """How many tiles a slide has on average, at least 1."""
+        return max(1.0, float(self.tiles.mean())) if len(self.tiles) else 1.0
+
+    @cached_property
+    def _slides(self) -> Groups:
+        names = list(zip(self.slide_ids.tolist(), self.case_ids.tolist(), strict=True))
+        return Groups(np.arange(len(names)), names)
+
+    @cached_property
+    def _cases(self) -> Groups:
+        keys = [
+            (None, case_id) if case_id is not None else (slide_id, None)
+            for slide_id, case_id in self._slides.names
+        ]
+        names = list(dict.fromkeys(keys))
+        numbers = {name: number for number, name in enumerate(names)}
+        of = np.array([numbers[key] for key in keys], dtype=np.int64)
+        return Groups(of, names, sum(case_id is None for _, case_id in names))
+
+    def groups(self, level: Level) -> Groups:
+        """Slides one by one, or by their case."""
+        return self._slides if level == "slide" else self._cases
+
+    def among(self, exclusion: Exclusion) -> NDArray[np.bool_]:
+        """(F,) which slides are of what an exclusion names."""
+        if exclusion.column == "case_id":
+            return np.equal(self.case_ids, exclusion.value).astype(np.bool_)
+        named = [exclusion.value]
+        if exclusion.column != "slide_id":
+            rows = self.dataset.to_table(columns=["slide_id"], filter=exclusion.own)
+            named = rows["slide_id"].to_pylist()
+        mask = np.zeros(len(self.slide_ids) + 1, np.bool_)
+        mask[[self.places.get(str(slide_id), -1) for slide_id in named]] = True
+        return mask[:-1]
+
+    def metadata(self, slides: Sequence[str], columns: Sequence[str]) -> dict[str, Scalar]:
+        """What manifest columns say of some slides, where they agree; else None."""
+        rows = self.dataset.to_table(columns=list(columns), filter=one_of("slide_id", slides))
+        agreed: dict[str, Scalar] = {}
+        for name in columns:
+            values = [plain(value) for value in rows[name].to_pylist()]
+            agreed[name] = values[0] if len(set(values)) == 1 else None
+        return agreed

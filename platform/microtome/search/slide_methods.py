@@ -1,0 +1,222 @@
+"""How alike tissue and a slide are, by mosaics or by mean vectors.
+
+mosaic  For each representative of the query the best cosine with any of the slide's; their median,
+        weighed by the tiles that the query's representatives stand for. That is one minus the
+        median of minimum distances of Yottixel (Kalra et al. 2020, arXiv:1911.08748), where
+        clusters take part by their size as well. It looks from the query to the slide: what the
+        slide holds besides costs it nothing.
+mean    The cosine of the mean vectors of all tiles. Slides that mix the same tissues in the same
+        parts are near; but so is one that is all of a kind between them.
+
+Slides of one case are one: the best of all their representatives, the mean of all their tiles.
+
+Where there are many slides, candidates are looked up in the vocabulary of the stored mosaics: a
+slide gains, for each of the query's vectors, by how much the nearest word it comes under is nearer
+than the last one looked under. The best are then compared exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.atlas.mosaic import Mosaic, Vectors, unit
+from microtome.atlas.mosaics import Numbers, mosaic_of, places, sizes
+from microtome.atlas.stored_mosaics import StoredMosaics
+from microtome.search.slide_bank import Bank, Part
+
+CANDIDATES: Final = {"vector": 512, "mean": 4096}
+"""Slides compared at least, by vocabulary; a mean is quickly compared, but one vector says less."""
+WORDS: Final = 1600  # looked under by all of a query's vectors together,
+LEAST_WORDS, MOST_WORDS = 16, 64  # and by each
+TOPICS: Final = 8
+BLOCK_COSINES: Final = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Tissue:
+    """What is compared.
+
+    Attributes:
+        vectors: (Q, D) float32 of unit length.
+        weights: (Q,) how many tiles each stands for.
+        mean: (D,) float32 of unit length, of all those tiles.
+        row_ids: (Q,) rows of `tiles`; None where they aren't tiles of the atlas.
+    """
+
+    vectors: Vectors
+    weights: NDArray[np.float64]
+    mean: Vectors
+    row_ids: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, vectors: Vectors, row_ids: NDArray[np.int64] | None = None) -> Tissue:
+        """Of (Q, D) unit vectors that count alike."""
+        mean = unit(vectors.mean(axis=0, keepdims=True))[0]
+        return cls(vectors, np.ones(len(vectors)), mean, row_ids)
+
+    @classmethod
+    def of_mosaic(cls, mosaic: Mosaic) -> Tissue:
+        """Of a slide, or of several together."""
+        mean = unit(mosaic.mean[None])[0]
+        return cls(unit(mosaic.vectors), mosaic.weights.astype(float), mean, mosaic.row_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What was compared.
+
+    Attributes:
+        groups: (G,) numbers of groups of slides.
+        scores: (G,) float32.
+        ties: (G,) float32, what else counts where scores are equal.
+        exact: whether these are all.
+    """
+
+    groups: Numbers
+    scores: Vectors
+    ties: Vectors
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Among what is looked.
+
+    Attributes:
+        bank: the mosaics.
+        groups: (N,) the group of each of its slides; −1 for those that may not be found.
+        exact: compare with all.
+        effort: how far to look for candidates, times the usual.
+    """
+
+    bank: Bank
+    groups: Numbers
+    exact: bool = False
+    effort: float = 1.0
+
+
+def by_mosaic(tissue: Tissue, field: Field) -> Scored:
+    """Compare mosaics; see above.
+
+    Raises:
+        IndexUnusable: stored mosaics are damaged.
+    """
+    numbers, exact = candidates("vector", tissue.vectors, field)
+    best = np.full((len(tissue.vectors), len(numbers)), -np.inf, np.float32)
+    for part, where, slides in field.bank.shares(numbers):
+        best[:, where] = best_cosines(tissue.vectors, part, slides)
+    groups, starts = _by_group(field.groups[numbers])
+    best = np.maximum.reduceat(best, starts, axis=1)
+    means = (tissue.weights @ best / tissue.weights.sum()).astype(np.float32)
+    return Scored(groups, weighted_medians(best, tissue.weights), means, exact)
+
+
+def by_mean(tissue: Tissue, field: Field) -> Scored:
+    """Compare mean vectors; see above."""
+    numbers, exact = candidates("mean", tissue.mean[None], field)
+    sums = np.zeros((len(numbers), len(tissue.mean)), np.float32)
+    for part, where, slides in field.bank.shares(numbers):
+        sums[where] = _means(part, slides)
+    groups, starts = _by_group(field.groups[numbers])
+    cosines = unit(np.add.reduceat(sums, starts, axis=0)) @ tissue.mean
+    return Scored(groups, cosines, cosines, exact)
+
+
+def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, bool]:
+    """Slides worth comparing, in the order of their groups; and whether these are all.
+
+    Args:
+        words: the vocabulary.
+        vectors: (Q, D) of the query.
+        field: among what is looked.
+    """
+    free = np.flatnonzero(field.groups >= 0)
+    wanted = math.ceil(CANDIDATES[words] * field.effort)
+    stored = field.bank.parts[0].mosaics
+    exact = True
+    if isinstance(stored, StoredMosaics) and words in stored.words and not field.exact:
+        looked_up = free[free < len(stored)]
+        if len(looked_up) > wanted:
+            effort = field.effort * math.sqrt(len(stored) / len(looked_up))
+            gains = _gains(stored, words, vectors, effort)[looked_up]
+            best = looked_up[np.argpartition(-gains, wanted)[:wanted]]
+            chosen = np.concatenate([best, free[free >= len(stored)]])
+            free, exact = free[np.isin(field.groups[free], field.groups[chosen])], False
+    order = np.argsort(field.groups[free], kind="stable")
+    return free[order], exact
+
+
+def best_cosines(vectors: Vectors, part: Part, slides: Numbers) -> Vectors:
+    """(Q, S) the best cosine of each of (Q, D) vectors with any that counts of each slide."""
+    step = max(1, BLOCK_COSINES // (100 * len(vectors)))
+    parts = [np.empty((len(vectors), 0), np.float32)]
+    for start in range(0, len(slides), step):
+        some = slides[start : start + step]
+        cosines = vectors @ unit(part.mosaics.vectors(some)).T
+        if part.kept is not None:
+            cosines[:, ~part.kept[places(part.mosaics, some)]] = -np.inf
+        starts = _starts(sizes(part.mosaics, some))
+        parts.append(np.maximum.reduceat(cosines, starts, axis=1))
+    return np.concatenate(parts, axis=1)
+
+
+def weighted_medians(values: Vectors, weights: NDArray[np.float64]) -> Vectors:
+    """The median of each column of (Q, N) values whose rows have (Q,) weights.
+
+    As of so many equal values as the weights say: halfway where two are in the middle.
+    """
+    order = np.argsort(values, axis=0)
+    ordered = np.take_along_axis(values, order, axis=0)
+    sums = np.cumsum(weights[order], axis=0)
+    half = sums[-1] / 2
+    low = (sums < half).sum(axis=0)
+    high = np.minimum((sums <= half).sum(axis=0), len(values) - 1)
+    columns = np.arange(values.shape[1])
+    medians: Vectors = (ordered[low, columns] + ordered[high, columns]) / 2
+    return medians
+
+
+def _gains(stored: StoredMosaics, name: str, vectors: Vectors, effort: float) -> Vectors:
+    """(S,) how much each stored slide gains by the words that it comes under."""
+    words = stored.words[name]
+    count = min(MOST_WORDS, max(LEAST_WORDS, WORDS // len(vectors)))
+    count = min(len(words.words), math.ceil(count * effort))
+    found, cosines = words.nearest(vectors, count, math.ceil(TOPICS * effort))
+    gains = np.zeros(len(stored), np.float32)
+    for own, near in zip(found, cosines, strict=True):
+        own = own[own >= 0]  # noqa: PLW2901
+        owners, first = words.owners_near(own)
+        gains[owners] += near[first] - near[len(own) - 1] + np.finfo(np.float32).eps
+    return gains
+
+
+def _means(part: Part, slides: Numbers) -> Vectors:
+    """Mean vectors of slides, times their tiles; of what counts where not all does."""
+    mosaics = part.mosaics
+    means: Vectors = mosaics.means[slides] * mosaics.tiles[slides, None].astype(np.float32)
+    if part.kept is None:
+        return means
+    counts = sizes(mosaics, slides)
+    kept = np.add.reduceat(part.kept[places(mosaics, slides)], _starts(counts), dtype=np.int64)
+    (partial,) = np.nonzero(kept < counts)
+    for place in partial.tolist():
+        own = mosaic_of(mosaics, int(slides[place]))
+        own = own.only(part.kept[places(mosaics, slides[place : place + 1])])
+        means[place] = own.mean.astype(np.float32) * own.tiles
+    return means
+
+
+def _starts(counts: Numbers) -> Numbers:
+    starts: Numbers = np.cumsum(counts) - counts
+    return starts
+
+
+def _by_group(groups: Numbers) -> tuple[Numbers, Numbers]:
+    """Of sorted groups each once, and where it starts."""
+    found, starts = np.unique(groups, return_index=True)
+    return found, starts

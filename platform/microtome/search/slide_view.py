@@ -1,0 +1,139 @@
+"""One version of an atlas as slides are searched in it: kept as long as nothing changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from threading import RLock
+from typing import Final
+
+import numpy as np
+
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.derived import IndexUnusable
+from microtome.atlas.mosaic import Mosaic
+from microtome.atlas.mosaic_building import make_mosaic, rows_by_slide
+from microtome.atlas.mosaics import Numbers, mosaic_of
+from microtome.atlas.sql import one_of
+from microtome.atlas.stored_mosaics import StoredMosaics, open_mosaics
+from microtome.atlas.vector_index import check_witnesses, row_places
+from microtome.search.filters import all_of
+from microtome.search.finder import Finder, View
+from microtome.search.slide_bank import Bank, Ground, Tell, make_bank, rows_there
+from microtome.search.slide_facts import SlideFacts
+
+KEPT: Final = 16
+"""Filters whose banks are kept: a byte for each representative, and the mosaics made for it."""
+
+
+@dataclass(frozen=True)
+class SlideView:
+    """What a search for slides looks at.
+
+    Attributes:
+        tiles: as the tile search sees them.
+        ground: what banks are made of.
+        problem: why there are mosaics that can't be used; else empty.
+    """
+
+    tiles: View
+    ground: Ground
+    problem: str
+    _banks: OrderedDict[str | None, Bank] = field(default_factory=OrderedDict, compare=False)
+    _lock: RLock = field(default_factory=RLock, compare=False)
+
+    def bank(self, where: str | None, tell: Tell) -> Bank:
+        """The mosaics that a filter lets be found."""
+        with self._lock:  # the second to ask waits for what the first one makes
+            if where not in self._banks:
+                self._banks[where] = make_bank(self.ground, where, tell)
+            self._banks.move_to_end(where)
+            while len(self._banks) > KEPT:
+                self._banks.popitem(last=False)
+            return self._banks[where]
+
+    def mosaics(self, slide_ids: list[str], visible: str | None) -> list[Mosaic]:
+        """Mosaics of those of some slides that have vectors, of the tiles that are visible.
+
+        Raises:
+            IndexUnusable: stored mosaics are damaged.
+        """
+        ground, known = self.ground, {}
+        if ground.stored is not None and visible is None:
+            asked = [ground.facts.places.get(slide_id, -2) for slide_id in slide_ids]
+            known = {
+                ground.stored.slide_ids[number]: mosaic_of(ground.stored, number)
+                for number in np.flatnonzero(np.isin(ground.places, asked)).tolist()
+            }
+        fresh = [slide_id for slide_id in slide_ids if slide_id not in known]
+        if fresh:
+            where = all_of(one_of("slide_id", fresh), visible or "")
+            rows = rows_by_slide(ground.tiles, ground.model_id, where)
+            known |= {
+                slide_id: make_mosaic(ground.tiles, ground.model_id, own)
+                for slide_id, own in rows.items()
+            }
+        return [known[slide_id] for slide_id in slide_ids if slide_id in known]
+
+
+class SlideViews:
+    """The newest view of one model's vectors; safe to use from many threads."""
+
+    def __init__(self, atlas: Atlas, model_id: str) -> None:
+        self.finder = Finder(atlas, model_id)
+        self._atlas = atlas
+        self._view: SlideView | None = None
+        self._lock = RLock()
+
+    def view(self) -> SlideView:
+        """The newest version, or the one that the atlas is pinned to.
+
+        Raises:
+            AtlasError: a table can't be read.
+        """
+        tiles = self.finder.view()
+        with self._lock:
+            if self._view is None or self._view.tiles is not tiles:
+                self._view = self._renewed(tiles)
+            return self._view
+
+    def without_stored(self, problem: str) -> SlideView:
+        """A view that doesn't use stored mosaics, until the next one is made."""
+        with self._lock:
+            self._view = self._seen(self.finder.view(), None, problem)
+            return self._view
+
+    def _renewed(self, tiles: View) -> SlideView:
+        old = self._view
+        known = old.ground.stored if old else None
+        stored, problem = None, ""
+        try:
+            stored = open_mosaics(self._atlas.uri, self.finder.model_id, known)
+            if stored is not None:
+                check_witnesses(stored.card.witnesses, tiles.tiles)
+        except IndexUnusable as unusable:
+            stored, problem = None, str(unusable)
+        if old and stored is known and _same(old, tiles, self._atlas):
+            return replace(old, tiles=tiles)
+        return self._seen(tiles, stored, problem)
+
+    def _seen(self, tiles: View, stored: StoredMosaics | None, problem: str) -> SlideView:
+        facts = SlideFacts.of(self._atlas)
+        places = _places(tiles, stored, facts) if stored else np.empty(0, np.int64)
+        ground = Ground(tiles.tiles, self.finder.model_id, facts, stored, places)
+        return SlideView(tiles, ground, problem)
+
+
+def _same(old: SlideView, tiles: View, atlas: Atlas) -> bool:
+    """Whether no table has changed since a view was made."""
+    slides = old.ground.facts.dataset.version
+    same: bool = (old.tiles.tiles.version, slides) == (tiles.tiles.version, atlas.slides.version)
+    return same
+
+
+def _places(tiles: View, stored: StoredMosaics, facts: SlideFacts) -> Numbers:
+    """Where stored mosaics' slides are among the facts; −1 where a slide or a row is gone."""
+    there = rows_there(row_places(tiles.tiles)[0], stored.row_ids)
+    whole = np.logical_and.reduceat(there, stored.firsts[:-1])
+    places = [facts.places.get(slide_id, -1) for slide_id in stored.slide_ids.tolist()]
+    return np.where(whole, places, -1)

@@ -1,0 +1,135 @@
+"""Which slides hold the tiles that are nearest to each tile of a query.
+
+Each tile of the query looks for its nearest tiles: `VOTERS`, or a mean slide's number of them if
+that is less, but at least as many as hits are wanted; and for more where those lie on too few
+slides. The slide, or case, of the nearest gets
+a vote of one, the next that comes up a half, the third a third, and so on (the reciprocal ranks of
+Cormack et al., "Reciprocal rank fusion", SIGIR 2009), however many of its tiles come up; votes are
+weighed by the tiles that the query's tile stands for. A large slide has more tiles that may come
+up, so the sum is divided by 1 − B + B · tiles / mean tiles of a slide, as documents' length is in
+BM25 (Robertson & Zaragoza, Foundations and Trends in Information Retrieval 3, 2009). A slide of
+mean size that is first for every tile of the query scores 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microtome.atlas.mosaic import Vectors, unit
+from microtome.atlas.mosaics import Numbers
+from microtome.search.finder import Finder, View, Wanted, path_of
+from microtome.search.slide_facts import Groups, SlideFacts
+from microtome.search.slide_methods import Scored, Tissue
+
+VOTERS: Final = 50
+MOST_VOTERS: Final = 2000
+B: Final = 0.75
+BLOCK_ROWS: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """What was voted.
+
+    Attributes:
+        scored: the groups.
+        pairs: by group, (query tile, row of `tiles`, cosine) of tiles that voted for it, best
+            first, each query tile once.
+        full: whether there may be further tiles.
+    """
+
+    scored: Scored
+    pairs: dict[int, list[tuple[int, int, float]]]
+    full: bool
+
+
+def by_votes(
+    tissue: Tissue, finder: Finder, view: View, wanted: Wanted, facts: tuple[SlideFacts, Groups]
+) -> Ballot:
+    """Let the nearest tiles of each of the query's tiles vote.
+
+    Args:
+        tissue: the query.
+        finder: finds tiles.
+        view: what is searched.
+        wanted: which tiles may be found, and how many for each.
+        facts: the slides, and how they are taken together.
+    """
+    slides, groups = facts
+    near = _nearest_of_each(tissue.vectors, finder, view, wanted)
+    group_of = _groups_of_rows(view.tiles, near, slides, groups)
+    votes: dict[int, float] = {}
+    pairs: dict[int, list[tuple[int, int, float]]] = {}
+    for asking, (row_ids, cosines) in enumerate(near):
+        ranked: dict[int, tuple[int, float]] = {}
+        for row, cosine in zip(row_ids.tolist(), cosines.tolist(), strict=True):
+            if row in group_of:
+                ranked.setdefault(group_of[row], (row, cosine))
+        for rank, (group, (row, cosine)) in enumerate(ranked.items(), start=1):
+            votes[group] = votes.get(group, 0.0) + tissue.weights[asking] / rank
+            pairs.setdefault(group, []).append((asking, row, cosine))
+    for found in pairs.values():
+        found.sort(key=lambda pair: (-pair[2], pair[0]))
+    scored = _scored(votes, pairs, tissue, facts, path_of(view, wanted) == "exact")
+    return Ballot(scored, pairs, any(len(row_ids) == wanted.k for row_ids, _ in near))
+
+
+def _scored(
+    votes: dict[int, float],
+    pairs: dict[int, list[tuple[int, int, float]]],
+    tissue: Tissue,
+    facts: tuple[SlideFacts, Groups],
+    exact: bool,
+) -> Scored:
+    slides, groups = facts
+    numbers = np.array(sorted(votes), dtype=np.int64)
+    tiles = np.bincount(groups.of, weights=slides.tiles, minlength=len(groups.names))
+    relative = tiles[numbers] / max(1.0, float(tiles.mean() if len(tiles) else 1.0))
+    shares = np.array([votes[number] for number in numbers.tolist()]) / tissue.weights.sum()
+    best = [pairs[number][0][2] for number in numbers.tolist()]
+    scores = shares / (1 - B + B * relative)
+    return Scored(numbers, scores.astype(np.float32), np.array(best, np.float32), exact)
+
+
+def _nearest_of_each(
+    vectors: Vectors, finder: Finder, view: View, wanted: Wanted
+) -> list[tuple[NDArray[np.int64], Vectors]]:
+    """Rows and cosines of the tiles nearest to each vector, best first."""
+    if path_of(view, wanted) != "exact":
+        found = finder.find(view, [vector[None] for vector in vectors], wanted)
+        return [(near.row_ids.astype(np.int64), near.scores) for near in found]
+    rows = np.full((len(vectors), wanted.k), -1, np.int64)
+    best = np.full((len(vectors), wanted.k), -np.inf, np.float32)
+    scanner = view.tiles.scanner(
+        columns=[finder.column],
+        filter=wanted.condition,
+        with_row_id=True,
+        batch_size=BLOCK_ROWS,
+    )
+    for block in scanner.to_batches():
+        there = block.filter(block.column(finder.column).is_valid())
+        stored = there.column(finder.column)
+        cosines = vectors @ unit(stored.flatten().to_numpy().reshape(-1, vectors.shape[1])).T
+        names = np.broadcast_to(there.column("_rowid").to_numpy().astype(np.int64), cosines.shape)
+        cosines, names = np.append(best, cosines, axis=1), np.append(rows, names, axis=1)
+        top = np.argpartition(-cosines, wanted.k - 1, axis=1)[:, : wanted.k]
+        best, rows = np.take_along_axis(cosines, top, 1), np.take_along_axis(names, top, 1)
+    order = np.lexsort((rows, -best), axis=1)
+    rows, best = np.take_along_axis(rows, order, 1), np.take_along_axis(best, order, 1)
+    return [(own[own >= 0], near[own >= 0]) for own, near in zip(rows, best, strict=True)]
+
+
+def _groups_of_rows(
+    tiles: Any, near: list[tuple[NDArray[np.int64], Vectors]], slides: SlideFacts, groups: Groups
+) -> dict[int, int]:
+    """The group of each row; rows of slides that aren't known have none."""
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(row_ids for row_ids, _ in near)]))
+    taken = tiles._take_rows(rows.tolist(), columns=["slide_id", "_rowid"])
+    owned = zip(taken["_rowid"].to_pylist(), taken["slide_id"].to_pylist(), strict=True)
+    places: dict[str, int] = slides.places
+    of: Numbers = groups.of
+    return {row: int(of[places[slide]]) for row, slide in owned if slide in places}
