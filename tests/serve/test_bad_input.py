@@ -322,7 +322,7 @@ def test_a_token_works_until_it_is_revoked_or_expires(guarded):
 
 
 def test_a_token_whose_rows_are_none_gets_empty_answers(guarded):
-    token = guarded.token("nothing", rows=[Condition("site", "=", "no such site")])
+    token = guarded.token("empty", rows=[Condition("site", "=", "no such site")])
     with guarded.client(token) as client:
         assert client.get("/v1/slides").json() == {"slides": [], "total": 0, "next": None}
         found = client.post("/v1/search", json={"queries": [VECTOR]})
