@@ -17,6 +17,7 @@ from microtome.console import (
     print_table,
     reporting,
 )
+from microtome.errors import SettingError
 
 if TYPE_CHECKING:
     from microtome.evaluation.contenders import Asked
@@ -142,10 +143,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         from microtome.evaluation.report import to_json
         from microtome.models.encoder import EncoderOptions
 
+        if protocol is None:
+            raise SettingError("name a protocol", remedy="`microtome evaluate --list` lists them.")
         if page is not None:
             check_page_path(page)
         asked = Asked(
-            protocol=protocol_named(protocol or ""),
+            protocol=protocol_named(protocol),
             data=data,
             vectors=vectors,
             labels=labels,

@@ -142,6 +142,7 @@ def test_a_limit_is_said(patches: Path, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
+        (["--data", "x"], 2, "setting"),
         (["kimia", "--data", "x"], 2, "setting"),
         (["folder"], 2, "setting"),
         (["folder", "--data", "x", "--vectors", "y"], 2, "setting"),
