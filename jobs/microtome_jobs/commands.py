@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,14 +15,20 @@ from microtome.config import (
     GridSettings,
     IndexSettings,
     MppSettings,
-    Precision,
     ReaderChoice,
 )
 from microtome.console import (
     AtlasOption,
+    BatchSizeOption,
     ConfigOption,
+    CpusPerWorkerOption,
     Exit,
     JsonOption,
+    LicencesOption,
+    PrecisionOption,
+    WaveSlidesOption,
+    WaveSOption,
+    WorkersOption,
     err,
     print_json,
     print_table,
@@ -86,24 +93,13 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     min_tissue: Annotated[
         float, typer.Option(help="Least fraction of a tile that is tissue.")
     ] = 0.5,
-    batch_size: Annotated[int, typer.Option(help="Tiles per call of the model.")] = 64,
-    workers: Annotated[
-        int, typer.Option(help="Processes that embed.", show_default="one per GPU or four cores")
-    ] = 0,
-    cpus_per_worker: Annotated[
-        int, typer.Option(help="Cores of each.", show_default="an equal share")
-    ] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="Of the network; auto is bf16 on a GPU.")
-    ] = "auto",
-    wave_slides: Annotated[int, typer.Option(help="Slides per commit, at most.")] = 16,
-    wave_s: Annotated[
-        float, typer.Option(help="Seconds after which what is finished is committed.")
-    ] = 30.0,
-    allow_licence: Annotated[
-        list[str] | None,
-        typer.Option(help="Allow weights under this non-permissive licence; may be repeated."),
-    ] = None,
+    batch_size: BatchSizeOption = 64,
+    workers: WorkersOption = 0,
+    cpus_per_worker: CpusPerWorkerOption = 0,
+    precision: PrecisionOption = "auto",
+    wave_slides: WaveSlidesOption = 16,
+    wave_s: WaveSOption = 30.0,
+    allow_licence: LicencesOption = None,
     retry_failed: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,12 +137,17 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         )
         from microtome.engine.index import run_index
 
-        with redirect_stdout(sys.stderr):  # Ray prints remarks; stdout is for the result
-            summary = run_index(settings)
-        if as_json:
-            print_json(summary.to_json())
-        else:
-            print_summary(summary)
+        report_run(lambda: run_index(settings), as_json=as_json)
+
+
+def report_run(run: Callable[[], IndexSummary], *, as_json: bool) -> None:
+    """Run a job and print what it did; where slides failed, the command ends with `Exit.PARTLY`."""
+    with redirect_stdout(sys.stderr):  # Ray prints remarks; stdout is for the result
+        summary = run()
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        print_summary(summary)
     if summary.failed:
         raise typer.Exit(Exit.PARTLY)
 

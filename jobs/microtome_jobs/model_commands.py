@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from microtome.config import EmbedSettings, Precision
+from microtome.config import EmbedSettings
 from microtome.console import (
     AtlasOption,
+    BatchSizeOption,
     ConfigOption,
-    Exit,
+    CpusPerWorkerOption,
     JsonOption,
+    LicencesOption,
+    PrecisionOption,
+    WaveSlidesOption,
+    WaveSOption,
+    WorkersOption,
     err,
     print_json,
     reporting,
 )
+from microtome_jobs.commands import report_run
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -55,24 +60,13 @@ def embed(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             help="`tissue`, `starter`, a model folder, or a timm model.", metavar="NAME|FOLDER"
         ),
     ],
-    batch_size: Annotated[int, typer.Option(help="Tiles per call of the model.")] = 64,
-    workers: Annotated[
-        int, typer.Option(help="Processes that embed.", show_default="one per GPU or four cores")
-    ] = 0,
-    cpus_per_worker: Annotated[
-        int, typer.Option(help="Cores of each.", show_default="an equal share")
-    ] = 0,
-    precision: Annotated[
-        Precision, typer.Option(help="Of the network; auto is bf16 on a GPU.")
-    ] = "auto",
-    wave_slides: Annotated[int, typer.Option(help="Slides per commit, at most.")] = 16,
-    wave_s: Annotated[
-        float, typer.Option(help="Seconds after which the next finished slide brings a commit.")
-    ] = 30.0,
-    allow_licence: Annotated[
-        list[str] | None,
-        typer.Option(help="Allow weights under this non-permissive licence; may be repeated."),
-    ] = None,
+    batch_size: BatchSizeOption = 64,
+    workers: WorkersOption = 0,
+    cpus_per_worker: CpusPerWorkerOption = 0,
+    precision: PrecisionOption = "auto",
+    wave_slides: WaveSlidesOption = 16,
+    wave_s: WaveSOption = 30.0,
+    allow_licence: LicencesOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -94,16 +88,8 @@ def embed(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             allow_licences=tuple(allow_licence or ()),
         )
         from microtome.engine.embed import run_embed
-        from microtome_jobs.commands import print_summary
 
-        with redirect_stdout(sys.stderr):  # Ray prints remarks; stdout is for the result
-            summary = run_embed(settings)
-        if as_json:
-            print_json(summary.to_json())
-        else:
-            print_summary(summary)
-    if summary.failed:
-        raise typer.Exit(Exit.PARTLY)
+        report_run(lambda: run_embed(settings), as_json=as_json)
 
 
 @app.command(epilog=DROP_EPILOG)

@@ -10,7 +10,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from microtome.console import JsonOption, err, out, print_json, print_table, reporting
+from microtome.console import (
+    JsonOption,
+    LicencesOption,
+    err,
+    out,
+    print_json,
+    print_table,
+    reporting,
+)
 from microtome.errors import SettingError
 
 if TYPE_CHECKING:
@@ -20,13 +28,6 @@ app = typer.Typer(
     name="model", help="List, show, measure and convert models.", no_args_is_help=True
 )
 
-AllowOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-licence",
-        help="Allow weights under this non-permissive licence; may be repeated.",
-    ),
-]
 ModelArgument = Annotated[
     str, typer.Argument(help="`tissue`, a model folder, or timm:NAME.", metavar="MODEL")
 ]
@@ -84,7 +85,7 @@ def list_command(
 
 @app.command(epilog=SHOW_EPILOG)
 def show(
-    model: ModelArgument, allow_licence: AllowOption = None, as_json: JsonOption = False
+    model: ModelArgument, allow_licence: LicencesOption = None, as_json: JsonOption = False
 ) -> None:
     """Show a model's card, after checking that its weights are the card's."""
     with reporting(as_json):
@@ -149,7 +150,7 @@ def convert(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     dim: Annotated[
         int | None, typer.Option(help="Shorten a model folder to this many values.")
     ] = None,
-    allow_licence: AllowOption = None,
+    allow_licence: LicencesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint of the published LGFFEM, or a longer model, into a model folder."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from microtome.config import apply_storage, read_settings_file
+from microtome.config import Precision, apply_storage, read_settings_file
 from microtome.errors import MicrotomeError, SettingError
 
 out = Console(width=None if sys.stdout.isatty() else 140)
@@ -134,6 +134,27 @@ AtlasOption = Annotated[
     str, typer.Option("--atlas", help="Folder or s3:// URI of the atlas.", metavar="URI")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+LicencesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-licence",
+        help="Allow weights under this non-permissive licence; may be repeated.",
+    ),
+]
+
+# What every job that embeds takes.
+BatchSizeOption = Annotated[int, typer.Option(help="Tiles per call of the model.")]
+WorkersOption = Annotated[
+    int, typer.Option(help="Processes that embed.", show_default="one per GPU or four cores")
+]
+CpusPerWorkerOption = Annotated[
+    int, typer.Option(help="Cores of each.", show_default="an equal share")
+]
+PrecisionOption = Annotated[Precision, typer.Option(help="Of the network; auto is bf16 on a GPU.")]
+WaveSlidesOption = Annotated[int, typer.Option(help="Slides per commit, at most.")]
+WaveSOption = Annotated[
+    float, typer.Option(help="Seconds after which what is finished is committed.")
+]
 
 
 def run(app: typer.Typer) -> None:
