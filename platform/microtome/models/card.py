@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from microtome.config import check_positive, check_whole
-from microtome.errors import CheckpointInvalid
+from microtome.errors import CheckpointInvalid, SettingError
 
+T = TypeVar("T")
 ID_LENGTH = 12
 
 
@@ -105,3 +106,25 @@ class ModelCard:
                 remedy="The card was edited or belongs to other weights; fetch the model again.",
             )
         return card
+
+
+def read_architecture(kind: str, architecture: Mapping[str, Any], make: Callable[..., T]) -> T:
+    """A configuration from a card's `architecture`.
+
+    Args:
+        kind: that it must be of.
+        architecture: `{"kind": …, …fields}`; lists, as JSON has them, become tuples.
+        make: makes the configuration of the fields.
+
+    Raises:
+        CheckpointInvalid: another kind, an unknown or missing field, or a wrong value.
+    """
+    fields = dict(architecture)
+    described = fields.pop("kind", None)
+    if described != kind:
+        raise CheckpointInvalid(f"the card describes a model of kind {described!r}, not {kind!r}")
+    try:
+        tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return make(**fields | tuples)
+    except (TypeError, SettingError) as error:
+        raise CheckpointInvalid(f"the card's architecture is wrong: {error}") from None

@@ -22,8 +22,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from microtome.config import check_choice, check_whole
-from microtome.errors import CheckpointInvalid, SettingError
+from microtome.errors import SettingError
 from microtome.models.backbone import Backbone, TimmNetwork, WeightSource
+from microtome.models.card import read_architecture
 
 KIND = "cgd"
 CONFIGURATIONS = ("S", "M", "G", "SM", "MS", "SG", "GS", "MG", "GM", "SMG", "MSG", "GSM")
@@ -78,14 +79,7 @@ class CgdConfig:
         Raises:
             CheckpointInvalid: another kind, an unknown or missing field, or a wrong value.
         """
-        fields = dict(architecture)
-        kind = fields.pop("kind", None)
-        if kind != KIND:
-            raise CheckpointInvalid(f"the card describes a model of kind {kind!r}, not {KIND!r}")
-        try:
-            return cls(**fields)
-        except (TypeError, SettingError) as error:
-            raise CheckpointInvalid(f"the card's architecture is wrong: {error}") from None
+        return read_architecture(KIND, architecture, cls)
 
 
 class CGD(nn.Module):

@@ -17,8 +17,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from microtome.config import check_fraction, check_positive, check_whole
-from microtome.errors import CheckpointInvalid, ModelError, SettingError
+from microtome.errors import ModelError, SettingError
 from microtome.models.backbone import LAST_FOUR_SCALES, Backbone, TimmNetwork, WeightSource
+from microtome.models.card import read_architecture
 from microtome.models.heads import GeM, PublishedGeM, PyramidHead
 from microtome.models.neck import GLOBAL_SQUEEZE, PUBLISHED, SCALES, SOUND, Neck
 
@@ -118,15 +119,7 @@ class LgffemConfig:
         Raises:
             CheckpointInvalid: another kind, an unknown or missing field, or a wrong value.
         """
-        fields = dict(architecture)
-        kind = fields.pop("kind", None)
-        if kind != KIND:
-            raise CheckpointInvalid(f"the card describes a model of kind {kind!r}, not {KIND!r}")
-        try:
-            fields["matryoshka_dims"] = tuple(fields.get("matryoshka_dims", ()))
-            return cls(**fields)
-        except (TypeError, SettingError) as error:
-            raise CheckpointInvalid(f"the card's architecture is wrong: {error}") from None
+        return read_architecture(KIND, architecture, cls)
 
 
 class LGFFEM(nn.Module):
