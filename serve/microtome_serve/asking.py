@@ -9,6 +9,7 @@ from microtome.search.query import Query
 from microtome_serve.filters import Condition
 
 Level = Literal["tile", "region", "slide", "case"]
+Method = Literal["mosaic", "mean", "votes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Ask:
         model: name or id of the model to compare by; None is the one that answers now.
         query_mpp: µm per pixel of a picture; None is the atlas's.
         exact: compare with every vector, past any index.
+        method: how slides and cases are compared; None is the usual.
     """
 
     query: Query
@@ -40,6 +42,7 @@ class Ask:
     model: str | None = None
     query_mpp: float | None = None
     exact: bool = False
+    method: Method | None = None
 
     @property
     def depth(self) -> int:

@@ -9,7 +9,7 @@ import yaml
 
 from microtome.config import check_whole
 from microtome.errors import SettingError
-from microtome_serve.settings import ServeSettings
+from microtome_serve.settings import QUIET, ServeSettings
 
 APP: Final = "microtome"
 IMPORT_PATH: Final = "microtome_serve.app:build"
@@ -61,7 +61,11 @@ def serve_config(settings: ServeSettings, place: Place) -> dict[str, Any]:
         "import_path": IMPORT_PATH,
         "args": settings.to_args(),
     }
-    return {"http_options": place.http_options(), "applications": [application]}
+    return {
+        "http_options": place.http_options(),
+        "logging_config": QUIET,
+        "applications": [application],
+    }
 
 
 def config_text(settings: ServeSettings, place: Place) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.sql import quoted
-from microtome.errors import ModelMismatch, SettingError, SlideUnknown
+from microtome.errors import MicrotomeError, ModelMismatch, SettingError, SlideUnknown
 from microtome.models.card import ModelCard
+from microtome.models.encoder import Encoder
 from microtome.search.asked import look_at
 from microtome.search.embedding import embed
 from microtome.search.filters import all_of
+from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import (
     CaseQuery,
     ImageQuery,
@@ -21,22 +24,19 @@ from microtome.search.query import (
     TileQuery,
     VectorQuery,
 )
-from microtome.search.result import SearchResult, SearchSettings
-from microtome.search.searcher import Searcher
-from microtome.search.spread import Spread
+from microtome.search.result import SearchSettings
 from microtome_serve.access import Access
 from microtome_serve.asking import Ask
 from microtome_serve.facts import Facts
 from microtome_serve.filters import compile_filter
-from microtome_serve.metrics import ATLAS_VERSION, SEARCHES, TALLY
-from microtome_serve.remote_encoder import RemoteEncoder
+from microtome_serve.levels import Levels, Result, tile_settings
 from microtome_serve.rollout import Slot
 from microtome_serve.visible_rows import VisibleRows
 
 Answer = dict[str, Any]
 """JSON values, see `schemas.Answer`."""
 
-UPKEEP: Final = "index"  # notes about it tell how large the whole atlas is
+FOR_OPERATORS: Final = "microtome maintain"  # such notes tell of the atlas as a whole
 
 
 class Engines:
@@ -47,15 +47,12 @@ class Engines:
         encoders: by name, the models that images and regions can be embedded with.
     """
 
-    def __init__(self, atlas: Atlas, encoders: Mapping[Slot, RemoteEncoder]) -> None:
+    def __init__(self, atlas: Atlas, encoders: Mapping[Slot, Encoder]) -> None:
         self.atlas = atlas
         self.rows = VisibleRows(atlas)
         self.facts = Facts(atlas)
         self._encoders = encoders
-        self._searchers = {
-            name: Searcher(atlas, lambda one=encoder: one)  # type: ignore[misc]
-            for name, encoder in encoders.items()
-        }
+        self._levels = {slot: Levels(atlas, encoder) for slot, encoder in encoders.items()}
 
     def embed(
         self,
@@ -97,10 +94,12 @@ class Engines:
             QueryError, SettingError, ModelMismatch: it can't be asked so.
             AtlasError: the atlas can't be read.
         """
-        self._check_visible(access, ask)
-        encoder, model_id = self._model(ask, answers)
-        settings = self._settings(access, ask, model_id)
-        return told(self._searchers[encoder].search(ask.query, settings), access, ask)
+        with self._placeless():
+            self._check_visible(access, ask)
+            slot, model_id = self._model(ask, answers)
+            chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
+            result = self._levels[slot].search(ask, model_id, chosen, access.rows)
+        return told(result, access, ask)
 
     def answer_together(
         self, asked: Sequence[tuple[Access, Ask, Slot]]
@@ -110,15 +109,18 @@ class Engines:
         alike: dict[tuple[Slot, SearchSettings], list[int]] = defaultdict(list)
         for place, (access, ask, answering) in enumerate(asked):
             try:
-                self._check_visible(access, ask)
-                encoder, model_id = self._model(ask, answering)
-                alike[encoder, self._settings(access, ask, model_id)].append(place)
+                with self._placeless():
+                    self._check_visible(access, ask)
+                    slot, model_id = self._model(ask, answering)
+                    chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
+                alike[slot, tile_settings(ask, model_id, chosen, access.rows)].append(place)
             except Exception as error:  # noqa: BLE001 - told to who asked, not to the others
                 answers[place] = error
-        for (encoder, settings), places in alike.items():
+        for (slot, settings), places in alike.items():
             queries = [asked[place][1].query for place in places]
             try:
-                results = self._searchers[encoder].search_many(queries, settings)
+                with self._placeless():
+                    results = self._levels[slot].tiles.search_many(queries, settings)
                 for place, result in zip(places, results, strict=True):
                     answers[place] = told(result, *asked[place][:2])
             except Exception as error:  # noqa: BLE001
@@ -143,16 +145,15 @@ class Engines:
             case TileQuery(tile_id):
                 if access.rows is not None:  # else the search says so itself
                     self.rows.tile(access, tile_id)
-            case RegionQuery(slide) | SlideQuery(slide):
+            case RegionQuery(slide) | PolygonQuery(slide) | SlideQuery(slide):
                 self.rows.slide(access, slide)
             case CaseQuery(case_id):
                 self._check_case(access, case_id)
 
     def _check_case(self, access: Access, case_id: str) -> None:
-        """A case is there where all of its slides are: what it looks like comes of them all."""
-        own, slides = f"case_id = {quoted(case_id)}", self.atlas.slides
-        there = slides.count_rows(filter=own)
-        if not there or there != slides.count_rows(filter=all_of(own, access.rows or "")):
+        """A case is there for whom a slide of it is there; the others of it don't count."""
+        own = all_of(f"case_id = {quoted(case_id)}", access.rows or "")
+        if "\0" in case_id or not self.atlas.slides.count_rows(filter=own):
             raise SlideUnknown("the atlas holds no such slide or case")
 
     def _model(self, ask: Ask, answers: Slot) -> tuple[Slot, str]:
@@ -185,34 +186,29 @@ class Engines:
             )
         return named[0]
 
-    def _settings(self, access: Access, ask: Ask, model_id: str) -> SearchSettings:
-        chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
-        return SearchSettings(
-            k=ask.depth,
-            where=all_of(chosen or "", access.rows or ""),
-            exclude=ask.exclude,
-            model_id=model_id,
-            query_mpp=ask.query_mpp,
-            exact=ask.exact,
-            spread=None if ask.spread is None else Spread(*ask.spread),
-            min_score=ask.min_score,
-        )
+    @contextmanager
+    def _placeless(self) -> Iterator[None]:
+        """Take where the atlas lies out of what is told of an error."""
+        try:
+            yield
+        except MicrotomeError as error:
+            error.message = error.message.replace(f" {self.atlas.uri}", "")
+            error.remedy = error.remedy.replace(f" {self.atlas.uri}", "")
+            raise
 
 
-def told(result: SearchResult, access: Access, ask: Ask) -> Answer:
+def told(result: Result, access: Access, ask: Ask) -> Answer:
     """What whoever asked is told of a result."""
     facts = result.to_json()
-    TALLY.count(SEARCHES, ask.level, facts.get("path", "exact"), facts["model_name"])
-    TALLY.set(ATLAS_VERSION, facts["tiles_version"])
-    hits = facts["hits"]
-    restricted = access.rows is not None
+    hits, whole = facts["hits"], access.role == "operator" and access.rows is None
     return {
         "level": ask.level,
         "model_id": facts["model_id"],
         "model_name": facts["model_name"],
+        "method": facts.get("method"),
         "tiles_version": facts["tiles_version"],
         "coverage": facts["coverage"],
-        "notes": [note for note in facts["notes"] if not (restricted and UPKEEP in note)],
+        "notes": [note for note in facts["notes"] if whole or FOR_OPERATORS not in note],
         "hits": hits[ask.offset :],
         "next_offset": ask.depth if len(hits) == ask.depth else None,
     }

@@ -30,8 +30,8 @@ class Graph:
     meter: Calls
 
 
-def graph_of(request: Request) -> Graph:
-    """The graph behind the API that a request came to."""
+async def graph_of(request: Request) -> Graph:
+    """The graph behind the API that a request came to; not sync, or a thread would be asked."""
     graph: Graph = request.app.state.graph
     return graph
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from microtome_serve.access import Operator
 from microtome_serve.graph import Graph, Served
 from microtome_serve.problems import responses
-from microtome_serve.schemas import Strict
+from microtome_serve.questions import Strict
 
 router = APIRouter(prefix="/v1", tags=["server"])
 

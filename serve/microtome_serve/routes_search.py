@@ -13,7 +13,8 @@ from microtome_serve.access import Access, Reader
 from microtome_serve.asking import Ask
 from microtome_serve.graph import Graph, Served
 from microtome_serve.problems import responses
-from microtome_serve.schemas import SearchAnswer, SearchOptions, SearchRequest
+from microtome_serve.questions import SearchOptions, SearchRequest
+from microtome_serve.schemas import SearchAnswer
 from microtome_serve.uploads import image_queries
 
 router = APIRouter(prefix="/v1", tags=["search"])

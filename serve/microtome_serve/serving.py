@@ -18,7 +18,7 @@ from microtome.engine.cluster import cluster, nodes
 from microtome.errors import ClusterFailed, SettingError
 from microtome_serve.app import application, resolved
 from microtome_serve.config_file import APP, Place
-from microtome_serve.settings import ServeSettings
+from microtome_serve.settings import QUIET, ServeSettings
 
 LOOK_EVERY_S: Final = 5.0
 
@@ -56,7 +56,9 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:
             settings = replace(settings, embedder=replace(settings.embedder, gpus=1.0))
-        serve.start(http_options=place.http_options(), proxy_location="HeadOnly")
+        serve.start(
+            http_options=place.http_options(), proxy_location="HeadOnly", logging_config=QUIET
+        )
         try:
             serve.run(application(settings), name=APP, route_prefix="/")
         except RuntimeError as error:

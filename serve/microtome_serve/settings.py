@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from microtome.config import check_fraction, check_positive, check_whole
 from microtome.errors import SettingError
 from microtome_serve.access import AuthSettings
 from microtome_serve.limits import Limits
+
+QUIET: Final = {"enable_access_log": False}
+"""Serve's own line per request holds its path, so ids of slides; ours doesn't, see `audit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Scale:
             "max_ongoing_requests": self.max_ongoing,
             "max_queued_requests": self.max_queued,
             "max_surge_percent": 100,  # a new deployment is there before the old one goes
+            "logging_config": QUIET,
             "health_check_period_s": 2.0,  # so soon a lost process is replaced
             "ray_actor_options": {"num_cpus": self.cpus, "num_gpus": self.gpus},
             "autoscaling_config": {
@@ -97,7 +101,8 @@ class ServeSettings:
         limits: what one request may cost.
         audit: where the line of each request goes, see `audit.install`.
         batching: of tiles.
-        ingress: the deployment that speaks HTTP.
+        ingress: the deployment that speaks HTTP; who waits behind its 96 requests waits about as
+            long as 96 answers take, so that under any load the rest is refused at once.
         search: the one that holds the atlas.
         embedder: the one that holds the model.
         pictures: the one that reads slides.
@@ -112,7 +117,7 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
     audit: str = ""
     batching: Batching = field(default_factory=Batching)
-    ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=256, max_queued=256))
+    ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=64, max_queued=32))
     search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=32))
     embedder: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=64))
     pictures: Scale = field(default_factory=Scale)

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from microtome_serve.access import AuthSettings
-from microtome_serve.settings import ServeSettings
+from microtome_serve.config_file import Place
+from microtome_serve.settings import QUIET, ServeSettings
 from support.guarded import Guarded, guarded_ingress
 from support.served_atlas import index_served
 from support.serving import SMALL, deploy_config, free_port, manifest_config
@@ -42,7 +43,7 @@ def serve_port(ray_cluster: None) -> Iterator[int]:
     from ray import serve
 
     port = free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.start(http_options=Place(port=port).http_options(), logging_config=QUIET)
     try:
         yield port
     finally:

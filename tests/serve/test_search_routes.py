@@ -204,3 +204,26 @@ def test_the_atlas_is_told_with_its_counts(http):
     assert facts["models"][0]["coverage"] == 1
     assert facts["models"][0]["model_id"] == facts["answers"]
     assert facts["fields"]["site"] == "string"
+
+
+def test_a_slide_finds_slides_with_tiles_as_evidence(http):
+    hits = found(http, {"kind": "slide", "slide_id": "north/a"}, exclude="slide")["hits"]
+
+    assert {hit["slide_id"] for hit in hits} == set(BY_ID) - {"north/a"}
+    assert all(match["tile"]["slide_id"] == hits[0]["slide_id"] for match in hits[0]["evidence"])
+
+
+def test_a_case_finds_cases(http):
+    hits = found(http, {"kind": "case", "case_id": "case 1"}, exclude="case")["hits"]
+
+    assert {"case 2", "case 3"} <= {hit["case_id"] for hit in hits}
+    assert "case 1" not in {hit["case_id"] for hit in hits}
+
+
+def test_a_polygon_finds_itself_among_regions(http):
+    corners = [[0, 0], [128, 0], [128, 128], [0, 128]]
+    polygon = {"kind": "polygon", "slide_id": "north/a", "corners": corners}
+    answer = found(http, polygon, k=1)
+
+    assert answer["level"] == "region"
+    assert answer["hits"][0]["slide_id"] == "north/a"
