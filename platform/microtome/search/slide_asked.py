@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.mosaic import Mosaic
@@ -76,31 +74,26 @@ def ask_whole(
 def _slides_of(
     query: SlideQuery | CaseQuery, atlas: Atlas, view: SlideView, visible: str | None
 ) -> list[str]:
-    """Its slides that have tiles, sorted."""
+    """Its slides that have tiles which are visible, sorted."""
+    facts = view.ground.facts
     if isinstance(query, SlideQuery):
-        where = f"slide_id = {quoted(query.slide_id)}"
+        kind, name, slide_ids = "slide", query.slide_id, facts.named(slide_id=query.slide_id)
     else:
-        where = f"case_id = {quoted(query.case_id)}"
-    known = view.ground.facts.dataset.to_table(columns=["slide_id"], filter=where).num_rows
-    with_tiles = _with_tiles(view.ground.tiles, view.ground.facts.dataset, where, visible)
-    if with_tiles:
-        return with_tiles
-    if not known or visible is not None:
-        kind = "slide" if isinstance(query, SlideQuery) else "case"
-        raise SlideUnknown(
-            f"the atlas {atlas.uri} holds no {kind} {query.text.partition(':')[2]}",
-            remedy=f"List its slides with `microtome slides --atlas {atlas.uri}`.",
+        kind, name, slide_ids = "case", query.case_id, facts.named(case_id=query.case_id)
+    if slide_ids and visible is not None:
+        where = all_of(one_of("slide_id", slide_ids), visible)
+        seen = view.ground.tiles.to_table(columns=["slide_id"], filter=where)
+        slide_ids = sorted(set(seen["slide_id"].to_pylist()))
+    if slide_ids:
+        return slide_ids
+    if visible is None and facts.dataset.count_rows(f"{kind}_id = {quoted(name)}"):
+        raise QueryUnreadable(
+            f"{query.text} holds no tiles", remedy="Ask with one that holds tissue."
         )
-    raise QueryUnreadable(f"{query.text} holds no tiles", remedy="Ask with one that holds tissue.")
-
-
-def _with_tiles(tiles: Any, slides: Any, where: str, visible: str | None) -> list[str]:
-    listed = slides.to_table(columns=["slide_id"], filter=f"({where}) AND tiles > 0")
-    named: Sequence[str] = sorted(listed["slide_id"].to_pylist())
-    if visible is None or not named:
-        return list(named)
-    seen = tiles.to_table(columns=["slide_id"], filter=all_of(one_of("slide_id", named), visible))
-    return sorted(set(seen["slide_id"].to_pylist()))
+    raise SlideUnknown(
+        f"the atlas {atlas.uri} holds no {kind} {name}",
+        remedy=f"List its slides with `microtome slides --atlas {atlas.uri}`.",
+    )
 
 
 def _exclusion(

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.mosaics import Numbers
-from microtome.atlas.sql import one_of
 from microtome.search.filters import Exclusion
 from microtome.search.hits import plain
 from microtome.search.slide_result import Level
@@ -40,12 +40,14 @@ class SlideFacts:
 
     Attributes:
         dataset: the table of slides.
+        rows: their manifest columns, F rows, sorted by slide_id.
         slide_ids: (F,) of text.
         case_ids: (F,) of text or None.
         tiles: (F,) int64, how many each has.
     """
 
     dataset: Any
+    rows: pa.Table
     slide_ids: NDArray[Any]
     case_ids: NDArray[Any]
     tiles: NDArray[np.int64]
@@ -58,10 +60,11 @@ class SlideFacts:
             AtlasError: the table can't be read.
         """
         dataset = atlas.slides
-        rows = dataset.to_table(columns=["slide_id", "case_id", "tiles"], filter="tiles > 0")
-        rows = rows.sort_by("slide_id")
+        columns = ["slide_id", "case_id", "tiles", *atlas.columns.names]
+        rows = dataset.to_table(columns=columns, filter="tiles > 0").sort_by("slide_id")
         return cls(
             dataset,
+            rows.select(atlas.columns.names),
             rows["slide_id"].to_numpy(),
             np.array([*rows["case_id"].to_pylist(), None], dtype=object)[:-1],
             rows["tiles"].to_numpy(),
@@ -97,6 +100,15 @@ class SlideFacts:
         """Slides one by one, or by their case."""
         return self._slides if level == "slide" else self._cases
 
+    def named(self, *, slide_id: str | None = None, case_id: str | None = None) -> list[str]:
+        """The slide, or those of the case, sorted; empty where it has no tiles or isn't there."""
+        if slide_id is not None:
+            return [slide_id] if slide_id in self.places else []
+        found: list[str] = self.slide_ids[
+            np.equal(self.case_ids, case_id).astype(np.bool_)
+        ].tolist()
+        return found
+
     def among(self, exclusion: Exclusion) -> NDArray[np.bool_]:
         """(F,) which slides are of what an exclusion names."""
         if exclusion.column == "case_id":
@@ -109,11 +121,10 @@ class SlideFacts:
         mask[[self.places.get(str(slide_id), -1) for slide_id in named]] = True
         return mask[:-1]
 
-    def metadata(self, slides: Sequence[str], columns: Sequence[str]) -> dict[str, Scalar]:
-        """What manifest columns say of some slides, where they agree; else None."""
-        rows = self.dataset.to_table(columns=list(columns), filter=one_of("slide_id", slides))
-        agreed: dict[str, Scalar] = {}
-        for name in columns:
-            values = [plain(value) for value in rows[name].to_pylist()]
-            agreed[name] = values[0] if len(set(values)) == 1 else None
-        return agreed
+    def metadata(self, slides: Sequence[str]) -> dict[str, Scalar]:
+        """What the manifest's columns say of some slides, where they agree; else None."""
+        rows = self.rows.take([self.places[slide_id] for slide_id in slides]).to_pydict()
+        return {
+            name: plain(values[0]) if len(set(values)) == 1 else None
+            for name, values in rows.items()
+        }

@@ -95,7 +95,7 @@ class SlideSearcher:
                 slides=found.slides,
                 score=score,
                 evidence=evidence,
-                metadata=ground.facts.metadata(found.slides, self._atlas.columns.names),
+                metadata=ground.facts.metadata(found.slides),
             )
             for group, score, found, evidence in zip(
                 answer.groups, answer.scores, answer.found, matches, strict=True
