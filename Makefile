@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PATHML := .venv-pathml
 TORCH_CPU := --extra-index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-long test-kill test-api check format bench-atlas bench-engine bench-reading bench-search bench-training bench-quality constraints pathml-env clean help
+.PHONY: demo test test-long test-kill test-api check format bench-atlas bench-engine bench-reading bench-search bench-serving bench-training bench-quality constraints pathml-env clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench-reading: $(INSTALLED)  ## tiles per CPU second: every reader on the same s
 
 bench-search: $(INSTALLED)  ## scoring beside faiss; slides, regions and cases, as they grow
 	$(BIN)/python tests/benchmarks/search
+
+bench-serving: $(INSTALLED)  ## searches and embedding over HTTP, also ten times too many; needs hey
+	$(BIN)/python tests/benchmarks/serving
 
 bench-training: $(INSTALLED)  ## Ray Train against a plain loop, two workers against one, caching
 	$(BIN)/python tests/benchmarks/training

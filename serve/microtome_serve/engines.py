@@ -30,6 +30,7 @@ from microtome_serve.asking import Ask
 from microtome_serve.facts import Facts
 from microtome_serve.filters import compile_filter
 from microtome_serve.levels import Levels, Result, tile_settings
+from microtome_serve.metrics import ATLAS_VERSION, SEARCHES, TALLY
 from microtome_serve.rollout import Slot
 from microtome_serve.visible_rows import VisibleRows
 
@@ -201,6 +202,8 @@ def told(result: Result, access: Access, ask: Ask) -> Answer:
     """What whoever asked is told of a result."""
     facts = result.to_json()
     hits, whole = facts["hits"], access.role == "operator" and access.rows is None
+    TALLY.count(SEARCHES, ask.level, facts.get("path") or "exact", facts["model_name"])
+    TALLY.set(ATLAS_VERSION, facts["tiles_version"])
     return {
         "level": ask.level,
         "model_id": facts["model_id"],

@@ -52,7 +52,7 @@ SECONDS: Final = Family(
 IN_FLIGHT: Final = Family("microtome_requests_in_flight", "Requests under way.", "sum")
 SEARCHES: Final = Family(
     "microtome_searches",
-    "Questions answered, by level, by whether an index gave the candidates, and by model.",
+    "Questions answered, by level, by whether an index gave candidates, by model; shadows too.",
     "counter",
     ("level", "path", "model"),
 )

@@ -34,9 +34,11 @@ enabled = false
 max-examples = {examples}
 
 # What fits the schema may still be refused for what it says: a field that there isn't, a picture
-# that is none, a vector of another model.
+# that is none, a vector of another model; and all that is long, by an ingress with small limits.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 304, 401, 403, 404, 422]
+expected-statuses = ["2xx", 304, 401, 403, 404, 413, 422]
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 413, 415, 422]
 
 [dictionaries]
 tiles = {{ values = {tiles} }}

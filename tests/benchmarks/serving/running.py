@@ -1,0 +1,78 @@
+"""A server as `microtome serve` runs it, beside a handler that does nothing."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+from ray import serve
+
+from microtome_serve.access import AuthSettings
+from microtome_serve.config_file import Place
+from microtome_serve.serving import checked, serving
+from microtome_serve.settings import Batching, ServeSettings
+
+_KIND = re.compile(r"ray::(?:ServeReplica:microtome:)?([A-Z][\w-]+)(?:\..*)?")
+"""Names of Serve's processes: what they are, and what they do at the moment."""
+
+
+@serve.deployment(ray_actor_options={"num_cpus": 0}, max_ongoing_requests=100)
+class Trivial:
+    """Answers at once: what Serve itself costs."""
+
+    async def __call__(self, _: object) -> str:
+        return "ok"
+
+
+@contextmanager
+def running(atlas: str, audit: Path, batching: Batching = Batching()) -> Iterator[str]:  # noqa: B008
+    """A server's URL; `/trivial` under it is the handler that does nothing."""
+    place = Place(port=_free_port())
+    settings = ServeSettings(
+        atlas, auth=AuthSettings(open=True), batching=batching, audit=str(audit)
+    )
+    with serving(checked(settings, place), place):
+        serve.run(Trivial.bind(), name="trivial", route_prefix="/trivial")
+        until = time.monotonic() + 120
+        while httpx.get(f"{place.url}/readyz").status_code != 200 and time.monotonic() < until:
+            time.sleep(0.5)
+        yield place.url
+
+
+@contextmanager
+def memory_watched() -> Iterator[dict[str, list[int]]]:
+    """Resident bytes of this server's processes, once a second, by kind."""
+    seen: dict[str, list[int]] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            now: dict[str, int] = {}
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if kind := _KIND.fullmatch(process.name()):
+                        now[kind[1]] = now.get(kind[1], 0) + process.memory_info().rss
+            for kind, size in now.items():
+                seen.setdefault(kind, []).append(size)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        thread.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
