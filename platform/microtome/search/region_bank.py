@@ -12,7 +12,7 @@ does, one way is enough, and eight times the points cost as much.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -62,6 +62,12 @@ class Bank:
         """(V · P, D), view by view."""
         rows: Vectors = self.vectors.reshape(-1, self.vectors.shape[-1])
         return rows
+
+    def fewer(self, most: int) -> Bank:
+        """An even sample of at most so many of the points."""
+        points = len(self.points)
+        some = np.linspace(0, points - 1, min(points, most)).round().astype(np.int64)
+        return replace(self, points=self.points[some], vectors=self.vectors[:, some])
 
     def view_of(self, angles_deg: Floats, flipped: NDArray[np.bool_]) -> NDArray[np.int64]:
         """(N,) the view that is nearest to a turn."""

@@ -31,6 +31,9 @@ STARTS: Final = 4
 LEAST_STEP: Final = 1 / 32
 """Of a tile, 7 px of 224: the last round's."""
 
+FEWER: Final = 48
+"""Points by which the first round judges every turn."""
+
 BATCH: Final = 1 << 20  # pairs at once: 8 MB an array
 
 
@@ -50,8 +53,40 @@ class _Poses:
     values: Floats
     flipped: NDArray[np.bool_]
 
-    def take(self, places: NDArray[np.int64]) -> _Poses:
+    def take(self, places: NDArray[np.int64] | slice) -> _Poses:
         return _Poses(self.values[places], self.flipped[places])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Points of the query and stored tiles, and their cosines (V, P, N)."""
+
+    bank: Bank
+    around: Around
+    cosines: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, bank: Bank, around: Around) -> _Pairs:
+        return cls(bank, around, bank.vectors @ around.vectors.T)
+
+    def agreement(self, poses: _Poses, width_px: float) -> Floats:
+        """(N,) of each pose, h being `width_px`; see the module's docstring."""
+        size = max(1, BATCH // len(self.bank.points))
+        starts = range(0, len(poses.values), size)
+        parts = [poses.take(slice(start, start + size)) for start in starts]
+        return np.concatenate([self._agreement(part, width_px) for part in parts])
+
+    def _agreement(self, poses: _Poses, width_px: float) -> Floats:
+        angle = poses.values[:, 2]
+        turn = turns(angle, poses.flipped)
+        at = self.bank.points @ turn.transpose(0, 2, 1) + poses.values[:, None, :2]
+        tile, distance = self.around.nearest(at)
+        near = np.maximum(1 - distance / width_px, 0)
+        weight = near[..., 0] * near[..., 1]
+        view = self.bank.view_of(angle, poses.flipped)[:, None]
+        cosine = np.where(tile < 0, 0.0, self.cosines[view, np.arange(tile.shape[1]), tile])
+        agreement: Floats = (weight * cosine).sum(axis=1) / np.maximum(weight.sum(axis=1), 0.5)
+        return agreement
 
 
 def fitted(bank: Bank, around: Around, reach_px: float, spread_px: float) -> list[Fit]:
@@ -61,19 +96,19 @@ def fitted(bank: Bank, around: Around, reach_px: float, spread_px: float) -> lis
         bank: the query.
         around: the stored tiles.
         reach_px: of the query, from its middle to its furthest corner.
-        spread_px: how far the middle may be off.
+        spread_px: how far the middle may be off, and a little more.
     """
     if not len(around.row_ids):
         return []
-    alike = np.einsum("vpd,nd->vpn", bank.vectors, around.vectors)
-    step, turn = spread_px / 2, ANGLE_STEP_DEG / 2
-    poses = _starts(around, spread_px)
-    agreement = _agreement(bank, alike, around, poses, 2 * step)
+    pairs = _Pairs.of(bank, around)
+    step, turn = spread_px / 4, ANGLE_STEP_DEG / 2
+    poses = _starts(around, 2 * step)
+    agreement = _Pairs.of(bank.fewer(FEWER), around).agreement(poses, 2 * step)
     poses = poses.take(_best_of_each_turn(agreement, poses, STARTS))
     while True:
         poses = _stepped(poses, step, turn)
         width = max(step, around.tile_px / STEPS_PER_TILE)
-        agreement = _agreement(bank, alike, around, poses, width)
+        agreement = pairs.agreement(poses, width)
         best = agreement.reshape(-1, len(_STEPS)).argmax(axis=1)
         places = np.arange(len(best)) * len(_STEPS) + best
         poses, agreement = poses.take(places), agreement[places]
@@ -94,8 +129,8 @@ def _least_turn(around: Around, reach_px: float) -> float:
     return float(np.degrees(around.tile_px / 8 / max(reach_px, around.tile_px / 2)))
 
 
-def _starts(around: Around, spread_px: float) -> _Poses:
-    steps = np.array(list(product((0, -1, 1), repeat=2))) * spread_px
+def _starts(around: Around, step_px: float) -> _Poses:
+    steps = np.array(list(product((0, -1, 1, -2, 2), repeat=2))) * step_px
     middle = np.array([around.box.x, around.box.y])
     places = np.repeat(middle + steps, len(ANGLES), axis=0)
     values = np.column_stack([places, np.tile(ANGLES, len(steps))])
@@ -114,26 +149,6 @@ def _stepped(poses: _Poses, step_px: float, turn_deg: float) -> _Poses:
     moves = _STEPS * (step_px, step_px, turn_deg)
     values = (poses.values[:, None] + moves).reshape(-1, 3)
     return _Poses(values, np.repeat(poses.flipped, len(moves)))
-
-
-def _agreement(
-    bank: Bank, alike: NDArray[np.float32], around: Around, poses: _Poses, width_px: float
-) -> Floats:
-    """(N,) agreement of each pose; see the module's docstring."""
-    size = max(1, BATCH // len(bank.points))
-    parts = []
-    for start in range(0, len(poses.values), size):
-        x, y, angle = poses.values[start : start + size].T
-        flipped = poses.flipped[start : start + size]
-        turn = turns(angle, flipped)
-        at = np.einsum("nij,pj->npi", turn, bank.points) + np.column_stack([x, y])[:, None]
-        tile, distance = around.nearest(at)
-        weight = np.clip(1 - distance / width_px, 0, None).prod(axis=-1)
-        view = bank.view_of(angle, flipped)[:, None]
-        cosine = np.where(tile < 0, 0.0, alike[view, np.arange(len(bank.points)), tile])
-        total = weight.sum(axis=1)
-        parts.append((weight * cosine).sum(axis=1) / np.maximum(total, 0.5))
-    return np.concatenate(parts)
 
 
 def _placement(poses: _Poses, place: int) -> Placement:

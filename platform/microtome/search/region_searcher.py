@@ -40,8 +40,11 @@ from microtome.search.region_placement import iou, moved
 from microtome.search.region_result import AskedRegion, RegionHit, RegionResult, RegionSettings
 from microtome.search.result import SearchSettings
 
-NEIGHBOURS: Final = 32
-"""Tiles that vote for each part of the query."""
+VOTERS: Final = 128
+"""Points of the query for which tiles vote, an even sample."""
+
+NEIGHBOURS: Final = 64
+"""Tiles that vote for each of them: enough to name other places than the very same."""
 
 CHECKED: Final = 20
 """Placements that are compared by new pictures; twice the hits, where those are more than ten."""
@@ -94,10 +97,11 @@ class RegionSearcher:
         wanted = _wanted(settings, exclusion)
         bank = fill(eye, asked.outline, atlas.grid.tile_px, settings.effort)
         with filter_errors(view.tiles, settings.where):
-            near = nearest_of_each(finder, view, card.model_id, bank.all_vectors, wanted)
+            voters = bank.fewer(VOTERS)
+            near = nearest_of_each(finder, view, card.model_id, voters.all_vectors, wanted)
         field = Field(atlas, view.tiles, card.model_id, settings.where)
         fits = own_place(field, asked) if exclusion is None else []
-        fits += candidates(field, asked, bank, near, max(CHECKED, 2 * settings.k))
+        fits += candidates(field, asked, (bank, voters), near, max(CHECKED, 2 * settings.k))
         best = _apart(asked.outline, check(eye, asked.outline, fits), settings)
         notes = (
             *_about(asked, bank, atlas.grid.tile_px, len(best), settings),

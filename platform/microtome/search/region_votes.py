@@ -69,7 +69,7 @@ class Spot:
 
 
 def spots(points: Floats, matches: Matches, bin_px: float, most: int) -> list[Spot]:
-    """The places with most votes, best first, no two on a slide closer than a bin.
+    """The places with most votes, best first, no two on a slide closer than two bins.
 
     Args:
         points: (P, 2) of the query, in its frame.
@@ -87,7 +87,7 @@ def spots(points: Floats, matches: Matches, bin_px: float, most: int) -> list[Sp
     while left.any() and len(found) < most:
         slide, x, y = cells[left.argmax()].tolist()
         found.append(Spot(slide, x * bin_px, y * bin_px, float(votes[left.argmax()])))
-        near = (np.abs(cells[:, 1:] - (x, y)) < 1).all(axis=1)
+        near = (np.abs(cells[:, 1:] - (x, y)) < 2).all(axis=1)
         left &= ~(near & (cells[:, 0] == slide))
     return found
 
