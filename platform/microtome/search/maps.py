@@ -17,6 +17,7 @@ from microtome.search.result import Hit
 from microtome.slides.slide import Pixels
 
 ACCENT: Final = (142, 42, 107)
+HALO: Final = (255, 255, 255)
 LEAST_MARK_PX: Final = 9
 """A tile is a pixel or two of a thumbnail: it is marked by a square of at least this side."""
 
@@ -52,5 +53,6 @@ def _marked(pixels: Pixels, tiles: Sequence[Hit], scale: float) -> Pixels:
         middle = np.array([tile.x + tile.size_px / 2, tile.y + tile.size_px / 2]) * scale
         half = max(tile.size_px * scale, LEAST_MARK_PX) / 2
         corners = [np.rint(middle + sign * half).astype(int).tolist() for sign in (-1, 1)]
+        cv2.rectangle(pixels, *corners, HALO, 4)
         cv2.rectangle(pixels, *corners, ACCENT, 2)
     return pixels
