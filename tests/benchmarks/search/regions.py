@@ -137,8 +137,25 @@ def run(atlas: Atlas, model: str, count: int) -> None:
                 ]
                 best, first = max(overlaps, default=0.0), next(iter(overlaps), 0.0)
                 scores[method, name, query.size[0]].append((best, first))
-        print(".", end="", file=sys.stderr, flush=True)
+        _say(query, scores)
     _print(scores, costs, count)
+
+
+def _say(query: Query, scores) -> None:
+    """How it stands, for who waits."""
+    means = {
+        name: np.mean(
+            [
+                best
+                for (m, n, _), every in scores.items()
+                if (m, n) == ("regions", name)
+                for best, _ in every
+            ]
+        )
+        for name in TURNS
+    }
+    so_far = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    print(f"{query.slide_id} {query.size}; mIoU@5 so far: {so_far}", file=sys.stderr, flush=True)
 
 
 def _print(scores, costs, count: int) -> None:
