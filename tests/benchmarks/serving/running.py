@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,19 +47,14 @@ def running(atlas: str, audit: Path, batching: Batching = Batching()) -> Iterato
 
 
 @contextmanager
-def memory_watched() -> Iterator[dict[str, list[int]]]:
+def memory_watched() -> Iterator[dict[str, list[float]]]:
     """Resident bytes of this server's processes, once a second, by kind."""
-    seen: dict[str, list[int]] = {}
+    seen: dict[str, list[float]] = {}
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(1.0):
-            now: dict[str, int] = {}
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    if kind := _KIND.fullmatch(process.name()):
-                        now[kind[1]] = now.get(kind[1], 0) + process.memory_info().rss
-            for kind, size in now.items():
+            for kind, size in _of_each(lambda process: process.memory_info().rss).items():
                 seen.setdefault(kind, []).append(size)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -69,6 +64,21 @@ def memory_watched() -> Iterator[dict[str, list[int]]]:
     finally:
         done.set()
         thread.join()
+
+
+def cpu_s() -> dict[str, float]:
+    """CPU seconds that this server's processes have used so far, by kind."""
+    return _of_each(lambda process: sum(process.cpu_times()[:2]))
+
+
+def _of_each(measure: Callable[[psutil.Process], float]) -> dict[str, float]:
+    """Sums over the processes of each kind."""
+    sums: dict[str, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if kind := _KIND.fullmatch(process.name()):
+                sums[kind[1]] = sums.get(kind[1], 0) + measure(process)
+    return sums
 
 
 def _free_port() -> int:

@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 from load import Body, Told, load, percentile_ms
 from numpy.typing import NDArray
-from running import memory_watched, running
+from running import cpu_s, memory_watched, running
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.index_building import refresh_index
@@ -105,7 +105,15 @@ def row(name: str, told: Told) -> None:
     )
 
 
-def memory(seen: dict[str, list[int]], at_rest: dict[str, list[int]]) -> None:
+def cpu(before: dict[str, float], after: dict[str, float], answers: int) -> None:
+    """Print what an answer costs, by kind of process."""
+    print("\n| process | CPU per answer, ms |\n|---|--:|")
+    for kind, seconds in sorted(after.items()):
+        if (used := seconds - before.get(kind, 0.0)) > 0.0:
+            print(f"| {kind} | {used / answers * 1e3:.1f} |")
+
+
+def memory(seen: dict[str, list[float]], at_rest: dict[str, list[float]]) -> None:
     """Print resident memory per kind of process."""
     print("\n| process | before, MB | peak, MB | after, MB |\n|---|--:|--:|--:|")
     for kind, sizes in sorted(seen.items()):
@@ -142,6 +150,8 @@ def main() -> None:
             row("ten times that", over)
             with memory_watched() as at_rest:
                 time.sleep(REST_S)
+            before = cpu_s()
             again = load(url, bodies, clients, STEP_S)
             row("saturated again", again)
+            cpu(before, cpu_s(), len(again.accepted_s))
             memory(seen, at_rest)
