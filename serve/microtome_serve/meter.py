@@ -66,7 +66,7 @@ class Totals:
     def text(self) -> str:
         """Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(self)  # type: ignore[arg-type]  # a collector by its method
+        registry.register(self)
         return generate_latest(registry).decode()
 
     def _shown(self) -> dict[Key, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,6 +17,9 @@ from microtome_serve.problems import responses
 
 router = APIRouter(tags=["server"])
 
+_TEXT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 METHODS: Final = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 GONE: Final = 499  # nginx's number for a client that didn't wait
 
@@ -25,7 +28,7 @@ GONE: Final = 499  # nginx's number for a client that didn't wait
     "/metrics",
     summary="How the server does",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}} | responses(),
+    responses=_TEXT | responses(),
 )
 async def metrics(access: Operator, graph: Served) -> Response:
     """Prometheus' text, of all processes; a second old at most."""

@@ -72,6 +72,10 @@ def test_an_answer_is_read_into_values(server, client):
             lambda c: c.search_region("a/b", (1, 2, 3, 4)),
             {"kind": "region", "slide_id": "a/b", "x": 1, "y": 2, "width_px": 3, "height_px": 4},
         ),
+        (
+            lambda c: c.search_polygon("a", [(0, 0), (9, 0), (9, 9.5)]),
+            {"kind": "polygon", "slide_id": "a", "corners": [[0, 0], [9, 0], [9, 9.5]]},
+        ),
         (lambda c: c.search_slide("a"), {"kind": "slide", "slide_id": "a"}),
         (lambda c: c.search_case("1"), {"kind": "case", "case_id": "1"}),
         (
@@ -116,7 +120,14 @@ def test_slides_and_regions_are_read_too(server, client):
     match = {"query_tile": None, "tile": TILE, "score": 0.9}
     slide = {"slide_id": "a", "case_id": "1", "score": 0.7, "slides": ["a"], "evidence": [match]}
     corners = [[0, 0], [9, 0], [9, 9]]
-    region = {"slide_id": "a", "case_id": None, "polygon": corners, "score": 0.8, "angle_deg": 90.0}
+    region = {
+        "slide_id": "a",
+        "case_id": None,
+        "polygon": corners,
+        "score": 0.8,
+        "angle_deg": 90.0,
+        "tiles": [TILE | {"score": 0.7}],
+    }
     server.replies = [
         results(
             ANSWER | {"level": "slide", "hits": [slide]},
@@ -129,6 +140,7 @@ def test_slides_and_regions_are_read_too(server, client):
     assert hit.evidence[0].tile == TileHit(**TILE)
     assert isinstance(found, RegionHit)
     assert found.polygon == ((0, 0), (9, 0), (9, 9))
+    assert found.tiles == (TileHit(**TILE, score=0.7),)
 
 
 def test_a_picture_is_sent_without_its_name(server, client, tmp_path):

@@ -6,7 +6,7 @@
 """
 
 from microtome.client.asynchronous import AsyncClient
-from microtome.client.calls import by_case, by_region, by_slide, by_tile, by_vector
+from microtome.client.calls import by_case, by_polygon, by_region, by_slide, by_tile, by_vector
 from microtome.client.synchronous import Client
 from microtome.client.trying import Patience
 
@@ -15,6 +15,7 @@ __all__ = [
     "Client",
     "Patience",
     "by_case",
+    "by_polygon",
     "by_region",
     "by_slide",
     "by_tile",

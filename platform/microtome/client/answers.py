@@ -83,9 +83,11 @@ class RegionHit:
         slide_id: its slide.
         case_id: its case, where known.
         polygon: its corners, level-0 px.
-        score: the higher, the more alike.
-        angle_deg: by how much it is turned against what was asked with.
-        flipped: whether it is its mirror image.
+        score: similarity times coverage; 1 where all is the very same tissue.
+        similarity: mean cosine of its tiles and the query, −1 to 1.
+        coverage: share of the query's tissue for which there are tiles.
+        angle_deg: by how much it is turned against what was asked with, clockwise.
+        flipped: whether it was mirrored before that.
         tiles: the tiles it comes of.
         metadata: the manifest's columns.
     """
@@ -94,9 +96,11 @@ class RegionHit:
     case_id: str | None
     polygon: tuple[tuple[float, float], ...]
     score: float
+    similarity: float | None = None
+    coverage: float | None = None
     angle_deg: float = 0.0
     flipped: bool = False
-    tiles: tuple[TileMatch, ...] = ()
+    tiles: tuple[TileHit, ...] = ()
     metadata: Json = field(default_factory=dict)
 
 
@@ -116,6 +120,7 @@ class Answer:
         notes: what a reader of the hits should know.
         hits: best first; of the kind that the level says.
         next_offset: `offset` of the next page; None on the last.
+        method: how slides or cases were compared.
     """
 
     level: str
@@ -126,6 +131,7 @@ class Answer:
     notes: tuple[str, ...]
     hits: tuple[Hit, ...]
     next_offset: int | None = None
+    method: str | None = None
     said: Json = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -284,7 +290,8 @@ def _hit(level: str, said: Json) -> Hit:
             return known(TileHit, said)
         case "region":
             corners = tuple((x, y) for x, y in said.get("polygon", ()))
-            return known(RegionHit, said, polygon=corners, tiles=_matches(said.get("tiles", ())))
+            tiles = tuple(known(TileHit, tile) for tile in said.get("tiles", ()))
+            return known(RegionHit, said, polygon=corners, tiles=tiles)
         case _:
             slides, evidence = tuple(said.get("slides", ())), _matches(said.get("evidence", ()))
             return known(SlideHit, said, slides=slides, evidence=evidence)

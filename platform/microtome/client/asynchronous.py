@@ -19,7 +19,15 @@ from microtome.client.answers import (
     SlidePage,
     TileHit,
 )
-from microtome.client.calls import Box, Call, Condition, Image, SearchOptions, Vectors
+from microtome.client.calls import (
+    Box,
+    Call,
+    Condition,
+    Corners,
+    Image,
+    SearchOptions,
+    Vectors,
+)
 from microtome.client.server import ONCE, PATIENT, Server
 from microtome.client.trying import Outcome, Patience
 from microtome.errors import MicrotomeError
@@ -80,6 +88,12 @@ class AsyncClient(Server):
     ) -> Answer:
         """What looks like a rectangle of a slide: x, y, width and height in level-0 px."""
         return (await self.search_many([calls.by_region(slide_id, box)], **options))[0]
+
+    async def search_polygon(
+        self, slide_id: str, corners: Corners, **options: Unpack[SearchOptions]
+    ) -> Answer:
+        """What looks like a drawn region of a slide: regions, unless told otherwise."""
+        return (await self.search_many([calls.by_polygon(slide_id, corners)], **options))[0]
 
     async def search_slide(self, slide_id: str, **options: Unpack[SearchOptions]) -> Answer:
         """What looks like a slide: slides, unless another level is asked for."""

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Box = tuple[int, int, int, int]
 """x, y, width and height, level-0 px."""
 
+Corners = Sequence[tuple[float, float]]
+"""x and y of each in order, level-0 px."""
+
 Vectors = Sequence[Sequence[float]]
 Image = bytes | str | Path
 """A picture's bytes, or a file of this machine."""
@@ -32,7 +35,8 @@ Condition = tuple[str, str, Any]
 class SearchOptions(TypedDict, total=False):
     """What is to be found.
 
-    level: tile, region, slide or case; without it slides by slide, cases by case, else tiles.
+    level: tile, region, slide or case; without it regions by polygon, slides by slide, cases by
+        case, else tiles.
     k: hits on a page.
     offset: hits before it.
     filter: conditions that all must hold.
@@ -42,6 +46,7 @@ class SearchOptions(TypedDict, total=False):
     model: name or id of the model to compare by.
     query_mpp: µm per pixel of a picture.
     exact: compare with every vector, past any index.
+    method: mosaic, mean or votes: how slides and cases are compared.
     """
 
     level: Literal["tile", "region", "slide", "case"] | None
@@ -54,6 +59,7 @@ class SearchOptions(TypedDict, total=False):
     model: str | None
     query_mpp: float | None
     exact: bool
+    method: Literal["mosaic", "mean", "votes"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,12 @@ def by_region(slide_id: str, box: Box) -> dict[str, Any]:
     x, y, width_px, height_px = box
     place = {"x": x, "y": y, "width_px": width_px, "height_px": height_px}
     return {"kind": "region", "slide_id": slide_id} | place
+
+
+def by_polygon(slide_id: str, corners: Corners) -> dict[str, Any]:
+    """A drawn region of a slide, as a query."""
+    told = [[float(x), float(y)] for x, y in corners]
+    return {"kind": "polygon", "slide_id": slide_id, "corners": told}
 
 
 def by_slide(slide_id: str) -> dict[str, Any]:
