@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -293,3 +294,15 @@ def test_another_model_is_refused(atlas):
 def test_settings_refuse_to_be_wrong(wrong):
     with pytest.raises(SettingError, match=next(iter(wrong))):
         RegionSettings(**wrong)
+
+
+def test_an_outline_of_thousands_of_corners_is_searched_as_soon(searcher):
+    turns = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
+    wobbling = 150 + np.sin(2000 * turns)
+    circle = np.column_stack([500 + wobbling * np.cos(turns), 500 + wobbling * np.sin(turns)])
+    query = PolygonQuery("a", tuple(map(tuple, circle.round(3).tolist())))
+    started = time.process_time()
+    best = searcher.search(query, RegionSettings(k=1, effort=QUICK)).hits[0]
+    assert time.process_time() - started < 15
+    assert len(best.polygon) == 20_000
+    assert best.score == pytest.approx(1, abs=1e-3)

@@ -18,7 +18,7 @@ from microtome.search.picture import MAX_PIXELS, check_size, load_image, resized
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import ImageQuery, RegionQuery
 from microtome.search.region_picture import Canvas, Held, OnSlide, shown, zoom_of
-from microtome.search.region_placement import Floats, Placement
+from microtome.search.region_placement import Floats, Placement, iou
 from microtome.search.region_result import AskedRegion, RegionSettings
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import Pixels, SlideReader
@@ -27,13 +27,18 @@ from microtome.tiles.reading import ReadPlan
 MARGIN: Final = 1
 """Around a drawn region, in tiles: one that is turned about a point of its rim reaches 0.71."""
 
+SIMPLER: Final = 1 / 32
+"""Of a tile: so little are corners moved for that."""
+
 
 @dataclass(frozen=True, slots=True)
 class LookedAt:
     """A query, ready to be seen from any side.
 
     Attributes:
-        outline: polygon in the query's frame, see `region_placement`.
+        drawn: polygon in the query's frame, see `region_placement`.
+        outline: the same with fewer corners: a brush leaves thousands, and areas are cut out of it
+            thousands of times.
         canvas: its pixels, and those around it.
         middle: (2,) the origin of the query's frame on the canvas, px.
         pixels: a small picture of it.
@@ -42,6 +47,7 @@ class LookedAt:
         notes: what a reader of the hits should know.
     """
 
+    drawn: Any
     outline: Any
     canvas: Canvas
     middle: Floats
@@ -93,7 +99,7 @@ def _image(query: ImageQuery, grid: GridSettings, settings: RegionSettings) -> L
     middle = np.array([width / 2, height / 2])
     zoom = zoom_of(width, height)
     small = resized(held.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
-    return LookedAt(outline, held, middle, small, notes=about_detail(mpp, grid.mpp))
+    return LookedAt(outline, outline, held, middle, small, notes=about_detail(mpp, grid.mpp))
 
 
 def _drawn(query: RegionQuery | PolygonQuery, reader: SlideReader, grid: GridSettings) -> LookedAt:
@@ -113,7 +119,15 @@ def _drawn(query: RegionQuery | PolygonQuery, reader: SlideReader, grid: GridSet
     own = Placement((left + right) / 2, (top + bottom) / 2, angle_deg=0.0, flipped=False)
     canvas = OnSlide(reader, ReadPlan.of(slide, grid).scale, factor)
     small = shown(reader, factor, outline, own)
-    return LookedAt(outline, _held(canvas, on_slide, grid), middle, small, own=own)
+    held = _held(canvas, on_slide, grid)
+    return LookedAt(outline, _simpler(outline, grid), held, middle, small, own=own)
+
+
+def _simpler(outline: Any, grid: GridSettings) -> Any:
+    """With fewer corners, unless it is too thin for that."""
+    simpler = outline.simplify(SIMPLER * grid.tile_px)
+    alike = simpler.is_valid and iou(simpler, outline) > 0.95
+    return simpler if alike else outline
 
 
 def _polygon(query: RegionQuery | PolygonQuery) -> Any:

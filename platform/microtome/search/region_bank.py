@@ -103,7 +103,7 @@ def chosen(outline: Any, tile_px: int, most: int) -> tuple[Floats, bool]:
     left, top, right, bottom = outline.bounds
     step = tile_px / STEPS_PER_TILE
     across, down = (int(half // step) + 2 for half in (right, bottom))
-    if (2 * across + 1) * (2 * down + 1) <= 64 * most:
+    if (2 * across + 1) * (2 * down + 1) <= 16 * most:
         x, y = np.meshgrid(np.arange(-across, across + 1), np.arange(-down, down + 1))
         lattice: Floats = step * np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
         inside = lattice[shares(outline, lattice, tile_px) >= LEAST_SHARE]

@@ -139,7 +139,7 @@ class RegionSearcher:
 
     def _hits(self, view: View, asked: LookedAt, best: list[Checked]) -> tuple[RegionHit, ...]:
         factors = level0_px_per_grid_px(self._atlas, [one.slide_id for one in best])
-        return tuple(_hit(view, asked.outline, one, factors[one.slide_id]) for one in best)
+        return tuple(_hit(view, asked.drawn, one, factors[one.slide_id]) for one in best)
 
 
 def _wanted(settings: RegionSettings, exclusion: Exclusion | None) -> Wanted:
@@ -166,8 +166,8 @@ def _apart(outline: Any, found: list[Checked], settings: RegionSettings) -> list
     return [one for _, _, one in kept]
 
 
-def _hit(view: View, outline: Any, one: Checked, factor: float) -> RegionHit:
-    corners = shapely.get_coordinates(moved(outline, one.placement))[:-1] * factor
+def _hit(view: View, drawn: Any, one: Checked, factor: float) -> RegionHit:
+    corners = shapely.get_coordinates(moved(drawn, one.placement))[:-1] * factor
     tiles = read_hits(view.tiles, one.row_ids.tolist(), one.cosines.tolist())
     return RegionHit(
         slide_id=one.slide_id,
