@@ -47,7 +47,7 @@ from microtome.errors import SettingError
 from microtome.search.finder import Finder
 from microtome.search.sampling import Drawing, draw, nearest_others
 
-MOST_ROWS: Final = 100_000
+MOST_ROWS: Final = 50_000
 """An atlas of more tiles isn't calibrated while a search waits; `microtome maintain` does it."""
 
 STORED_TILES: Final = 499

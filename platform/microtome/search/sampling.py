@@ -146,18 +146,31 @@ def _scanned(view: View, column: str, sample: Sample, wanted: Wanted) -> list[Ne
         rows = block.filter(block.column(column).is_valid())
         cosines = sample.vectors @ unit_vectors(rows.column(column)).T
         cosines[_own(rows, sample.groups)] = -np.inf
-        own_ids = np.broadcast_to(rows.column("_rowid").to_numpy(), cosines.shape)
-        row_ids, scores = np.hstack([row_ids, own_ids]), np.hstack([scores, cosines])
-        if scores.shape[1] > wanted.k:
-            best = np.argpartition(-scores, wanted.k - 1, axis=1)[:, : wanted.k]
-            row_ids = np.take_along_axis(row_ids, best, axis=1)
-            scores = np.take_along_axis(scores, best, axis=1)
+        best = _largest(cosines, wanted.k)
+        ids = np.hstack([row_ids, rows.column("_rowid").to_numpy()[best]])
+        values = np.hstack([scores, np.take_along_axis(cosines, best, axis=1)])
+        best = _largest(values, wanted.k)
+        row_ids = np.take_along_axis(ids, best, axis=1)
+        scores = np.take_along_axis(values, best, axis=1)
     found = []
     for ids, values in zip(row_ids, scores, strict=True):
         order = np.lexsort((ids, -values))
         order = order[np.isfinite(values[order])]
         found.append(Nearest(ids[order], values[order], seen=len(order), scored=len(order)))
     return found
+
+
+def _largest(values: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """(S, ≤ k): columns of the k largest of each row, in no order."""
+    count = values.shape[1]
+    places: NDArray[np.intp]
+    if count <= k:
+        places = np.broadcast_to(np.arange(count), values.shape)
+    elif k == 1:
+        places = values.argmax(axis=1)[:, None]
+    else:
+        places = np.argpartition(values, count - k, axis=1)[:, count - k :]
+    return places
 
 
 def _own(rows: pa.RecordBatch, groups: Sequence[Exclusion]) -> NDArray[np.bool_]:
