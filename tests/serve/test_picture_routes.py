@@ -12,6 +12,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from microtome.client import AsyncClient, Client, by_tile
+from microtome.client.answers import TileHit
 from microtome.errors import FilterInvalid, ServerRefused, SlideUnknown, TileNotFound
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID
@@ -140,6 +141,18 @@ def test_the_client_finds_by_everything(client, tile, tmp_path):
     assert client.slide("north/a").width_px == 128
     assert client.thumbnail("north/a").media_type == "image/jpeg"
     assert client.tile_picture(tile.tile_id, "png", 32).data.startswith(b"\x89PNG")
+
+
+def test_the_client_reads_hits_of_every_level(client):
+    slides = client.search_slide("north/a", exclude="slide", k=2, method="mean")
+    assert slides.method == "mean"
+    assert "north/a" not in {hit.slide_id for hit in slides.hits}
+    (case,) = client.search_case("case 1", k=1, method="mean").hits
+    assert (case.case_id, case.slides) == ("case 1", ("north/a", "north/b"))
+    square = [(0, 0), (64, 0), (64, 64), (0, 64)]
+    region = client.search_polygon("north/a", square, k=1).hits[0]
+    assert len(region.polygon) == 4
+    assert all(isinstance(tile, TileHit) for tile in region.tiles)
 
 
 def test_the_client_raises_what_the_library_raises(client):
