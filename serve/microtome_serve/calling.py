@@ -6,12 +6,19 @@ Every method of the graph only reads, so it may be asked twice.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+)
 from ray.serve.handle import DeploymentHandle
 
-from microtome.errors import DeadlinePassed
+from microtome.errors import DeadlinePassed, Overloaded
 
 LOST: Final = (ActorDiedError, ActorUnavailableError)
 """What is raised for a call whose replica's process died meanwhile."""
@@ -47,12 +54,13 @@ class Call:
 
         Raises:
             RayTaskError: what the method raised.
-            BackPressureError: too many wait already.
+            Overloaded: too many wait already.
         """
         for left in reversed(range(TRIES)):
             response = self._method.remote(*args)
             try:
-                return await response
+                with _refusals():
+                    return await response
             except asyncio.CancelledError:
                 response.cancel()
                 raise
@@ -70,7 +78,8 @@ class Call:
         for left in reversed(range(TRIES)):
             response = self._method.remote(*args)
             try:
-                return response.result(timeout_s=timeout_s)
+                with _refusals():
+                    return response.result(timeout_s=timeout_s)
             except TimeoutError:
                 response.cancel()
                 raise DeadlinePassed(
@@ -80,3 +89,16 @@ class Call:
                 if not left:
                     raise
         raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Tell Serve's refusals in our own words: its own, Serve answers as plain text."""
+    try:
+        yield
+    except BackPressureError:
+        raise Overloaded(
+            "the server has more to do than it can", remedy="Ask again shortly."
+        ) from None
+    except DeploymentUnavailableError as error:
+        raise RayServeException(error.message) from None

@@ -56,6 +56,7 @@
     │  ├─ NotAllowed           the token's role doesn't reach that far
     │  ├─ AccessUnavailable    who may ask can't be looked up, so nobody may
     │  ├─ RateExceeded         more requests than the token has
+    │  ├─ Overloaded           the server has more to do than it can
     │  ├─ RequestTooLarge      more bytes, pixels or parts than the server takes
     │  ├─ RequestTooSlow       its body didn't arrive in time
     │  └─ DeadlinePassed       the answer wasn't ready in time; the work was given up
@@ -116,6 +117,7 @@ from microtome.errors.requests import (
     AnswerUnreadable,
     DeadlinePassed,
     NotAllowed,
+    Overloaded,
     RateExceeded,
     RequestError,
     RequestTooLarge,
@@ -190,6 +192,7 @@ __all__ = [
     "NotBrightfield",
     "NotConfirmed",
     "NothingToFind",
+    "Overloaded",
     "QueryError",
     "QueryUnreadable",
     "RateExceeded",

@@ -39,6 +39,12 @@ class RateExceeded(RequestError):
         self.retry_after_s = retry_after_s
 
 
+class Overloaded(RequestError):
+    """The server has more to do than it can; what it can't take it refuses at once."""
+
+    cause = "overloaded"
+
+
 class RequestTooLarge(RequestError):
     """More bytes, pixels or parts than the server takes."""
 
