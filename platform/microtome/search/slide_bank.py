@@ -123,7 +123,8 @@ def make_bank(ground: Ground, where: str | None, tell: Tell = lambda _: None) ->
     """
     slides = ground.facts.places
     parts: list[Part] = []
-    passing, rows, there = slides.keys(), None, set()
+    passing: Set[str] = slides.keys()
+    rows, there = None, set[str]()
     if where is not None:
         passing, rows = _passing(ground, where)
     if ground.stored is not None:

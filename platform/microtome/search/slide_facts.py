@@ -104,15 +104,13 @@ class SlideFacts:
         """The slide, or those of the case, sorted; empty where it has no tiles or isn't there."""
         if slide_id is not None:
             return [slide_id] if slide_id in self.places else []
-        found: list[str] = self.slide_ids[
-            np.equal(self.case_ids, case_id).astype(np.bool_)
-        ].tolist()
+        found: list[str] = self.slide_ids[self._of_case(case_id)].tolist()
         return found
 
     def among(self, exclusion: Exclusion) -> NDArray[np.bool_]:
         """(F,) which slides are of what an exclusion names."""
         if exclusion.column == "case_id":
-            return np.equal(self.case_ids, exclusion.value).astype(np.bool_)
+            return self._of_case(exclusion.value)
         named = [exclusion.value]
         if exclusion.column != "slide_id":
             rows = self.dataset.to_table(columns=["slide_id"], filter=exclusion.own)
@@ -120,6 +118,9 @@ class SlideFacts:
         mask = np.zeros(len(self.slide_ids) + 1, np.bool_)
         mask[[self.places.get(str(slide_id), -1) for slide_id in named]] = True
         return mask[:-1]
+
+    def _of_case(self, case_id: Scalar) -> NDArray[np.bool_]:
+        return np.array(self.case_ids == case_id, np.bool_)
 
     def metadata(self, slides: Sequence[str]) -> dict[str, Scalar]:
         """What the manifest's columns say of some slides, where they agree; else None."""

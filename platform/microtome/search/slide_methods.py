@@ -198,7 +198,8 @@ def _gains(stored: StoredMosaics, name: str, vectors: Vectors, effort: float) ->
 def _means(part: Part, slides: Numbers) -> Vectors:
     """Mean vectors of slides, times their tiles; of what counts where not all does."""
     mosaics = part.mosaics
-    means: Vectors = mosaics.means[slides] * mosaics.tiles[slides, None].astype(np.float32)
+    tiles = mosaics.tiles[slides, None].astype(np.float32)
+    means: Vectors = mosaics.means[slides].astype(np.float32) * tiles
     if part.kept is None:
         return means
     counts = sizes(mosaics, slides)

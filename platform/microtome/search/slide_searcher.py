@@ -62,7 +62,7 @@ class SlideSearcher:
             for condition in (settings.where, settings.visible):
                 if condition is not None:
                     check_filter(tiles, condition)
-            with filter_errors(tiles, settings.where):
+            with filter_errors(tiles, settings.where or settings.visible):
                 return self._search(query, settings)
 
     def _search(self, query: Query, settings: SlideSettings) -> SlideResult:
