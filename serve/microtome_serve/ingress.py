@@ -23,6 +23,7 @@ from microtome_serve import (
     routes_slides,
 )
 from microtome_serve.calling import Calls
+from microtome_serve.door import Door, Entered
 from microtome_serve.graph import Graph
 from microtome_serve.meter import report_to_meter
 from microtome_serve.settings import ServeSettings
@@ -66,8 +67,15 @@ class Ingress:
 
     def __init__(self, settings: ServeSettings, **behind: DeploymentHandle) -> None:
         self._graph = Graph(settings, **{name: Calls(one) for name, one in behind.items()})
+        self._door = Door()
         report_to_meter()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve runs in each replica."""
-        return build_api(self._graph)
+        api = build_api(self._graph)
+        api.add_middleware(Entered, door=self._door)
+        return api
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Answer what is under way and refuse the rest; whether all of it was answered in time."""
+        return await self._door.shut(timeout_s)

@@ -13,12 +13,15 @@ from typing import Final
 
 import ray
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from microtome.engine.cluster import cluster, nodes
 from microtome.errors import ClusterFailed, SettingError
 from microtome_serve.app import application, resolved
 from microtome_serve.config_file import APP, Place
 from microtome_serve.settings import QUIET, ServeSettings
+
+log = logging.getLogger("microtome.serve")
 
 LOOK_EVERY_S: Final = 5.0
 
@@ -60,7 +63,7 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
             http_options=place.http_options(), proxy_location="HeadOnly", logging_config=QUIET
         )
         try:
-            serve.run(application(settings), name=APP, route_prefix="/")
+            ingress = serve.run(application(settings), name=APP, route_prefix="/")
         except RuntimeError as error:
             serve.shutdown()
             raise ClusterFailed(
@@ -69,7 +72,16 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
         try:
             yield
         finally:
+            _drain(ingress, settings.limits.deadline_s)
             serve.shutdown()
+
+
+def _drain(ingress: DeploymentHandle, timeout_s: float) -> None:
+    """Wait until what is under way is answered: Serve itself takes all parts down at once."""
+    try:
+        ingress.broadcast("drain", timeout_s).results(timeout_s=timeout_s + LOOK_EVERY_S)
+    except Exception as error:  # noqa: BLE001 - it ends anyway
+        log.warning("the server ends with requests under way: %s", type(error).__name__)
 
 
 def wait_for_end() -> None:

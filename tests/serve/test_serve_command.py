@@ -1,0 +1,117 @@
+"""`microtome serve`: wrong settings are said before anything starts; Ctrl-C ends it in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from microtome_serve.commands import app
+from microtome_serve.settings import ServeSettings
+from support.served_atlas import MODEL
+from support.serving import free_port
+
+REGION = {"kind": "region", "slide_id": "north/a", "x": 0, "y": 0, "width_px": 64, "height_px": 64}
+
+
+@pytest.fixture
+def atlas(served_folder) -> str:
+    return str(served_folder / "atlas")
+
+
+def run(*flags: str):
+    return CliRunner().invoke(app, ["serve", *flags, "--json"])
+
+
+# flags, exit code, and what the message names
+WRONG = {
+    "nobody may ask": ((), 2, "nobody could ask"),
+    "open to all": (("--open", "--host", "0.0.0.0"), 2, "0.0.0.0"),
+    "open, and tokens": (("--open", "--tokens", "t.json"), 2, "one or the other"),
+    "no port": (("--open", "--port", "0"), 2, "port"),
+    "no share": (("--open", "--shadow", "7"), 2, "shadow"),
+    "no model": (("--open", "--model", "nothing"), 1, "nothing"),
+    "a model that the atlas hasn't": (("--open", "--model", "starter"), 1, "microtome embed"),
+    "no such candidate": (("--open", "--candidate", "tissue"), 1, "tissue"),
+}
+
+
+@pytest.mark.parametrize(("flags", "code", "named"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_before_ray_starts(atlas, flags, code, named):
+    done = run("--atlas", atlas, *flags)
+
+    assert done.exit_code == code, done.output
+    assert named in done.stdout
+
+
+def test_an_atlas_that_is_not_there_is_said_before_ray_starts(tmp_path):
+    done = run("--atlas", str(tmp_path / "no atlas"), "--open")
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["error"]["cause"] == "atlas-not-found"
+
+
+def test_a_port_that_is_taken_is_said_before_ray_starts(atlas):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("--atlas", atlas, "--open", "--port", port)
+
+    assert done.exit_code == 2
+    assert port in done.stdout
+
+
+def test_the_file_for_serve_deploy_holds_the_flags(atlas, tmp_path):
+    import yaml
+
+    file = tmp_path / "serve.yaml"
+    done = run("--atlas", atlas, "--tokens", "t.json", "--port", "81", "--write-config", str(file))
+    config = yaml.safe_load(file.read_text())
+
+    assert done.exit_code == 0, done.output
+    assert config["http_options"]["port"] == 81
+    (application,) = config["applications"]
+    assert ServeSettings.from_args(application["args"]).auth.tokens == "t.json"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_it_answers_and_ends_in_order_when_told(atlas):
+    port = free_port()
+    command = [sys.executable, "-c", "from microtome.cli import main; main()", "serve"]
+    server = subprocess.Popen(
+        [*command, "--atlas", atlas, "--open", "--port", str(port), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )
+    try:
+        assert server.stdout is not None
+        facts = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
+        assert (facts["url"], facts["model"]) == (f"http://127.0.0.1:{port}", MODEL)
+        with httpx.Client(base_url=facts["url"], timeout=60) as client:
+            assert client.get("/readyz").status_code == 200
+            begun = psutil.Process(server.pid).children(recursive=True)
+            with ThreadPoolExecutor(2) as two:
+                wanted = {"queries": [REGION], "level": "region"}
+                asked = [two.submit(client.post, "/v1/search", json=wanted) for _ in range(2)]
+                while client.get("/healthz").status_code != 200:
+                    pass
+                server.send_signal(signal.SIGTERM)
+                answers = [one.result() for one in asked]
+        assert server.wait(60) == 130
+    finally:
+        server.kill()
+        server.wait()
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    _, left = psutil.wait_procs(begun, timeout=20)
+    assert not left
