@@ -8,9 +8,9 @@
    compared tile by tile (`region_check`): that is the score.
 5. Of placements that overlap, the best stays.
 
-So the model is given at most `POINTS` + 4 · `PROBES` + `CHECKED` · `TILES` pictures, 452, and of a
-model that isn't blind to turns 8 · `VIEWED_POINTS` in the place of `POINTS`, 580: whatever the
-region's size, and more only for more hits than ten or more effort.
+So the model is given at most `POINTS` + 4 · `PROBES` + (1 + `CHECKED`) · `TILES` pictures, 461, and
+one that isn't blind to turns 8 · `VIEWED_POINTS` in the place of `POINTS`, 589: whatever the region's
+size, and more only for more hits than ten or more effort.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ NEIGHBOURS: Final = 64
 
 CHECKED: Final = 20
 """Placements that are compared by new pictures; twice the hits, where those are more than ten."""
-
 
 LEAST_TISSUE: Final = 0.25
 """Of a region; of one with less, it is said."""

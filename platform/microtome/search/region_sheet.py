@@ -94,7 +94,7 @@ def _card(rank: int, hit: RegionHit, picture: Picture) -> Card:
         rank=rank,
         score=f"{hit.score:.3f}",
         slide=hit.slide_id,
-        place=f"x {x:,} · y {y:,} · {width_px:,} × {height_px:,}",
+        place=f"x {x:,} · y {y:,} · {width_px:,} by {height_px:,}",
         region=region,
         ask=region,
         facts=tuple(_said(hit).items()),

@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,6 +43,7 @@ from microtome.slides.slide import SlideRef
 
 TURNS = {"0°": (0, False), "90°": (90, False), "30°": (30, False), "90°, mirrored": (90, True)}
 SIDES_PX = (448, 672, 896, 1120, 1568)  # 2 to 7 tiles
+ROWS = tuple(product(("regions", "best tile"), TURNS))
 TISSUE = 0.8  # at least so much of a region's box is covered by stored tiles
 
 
@@ -142,34 +144,23 @@ def run(atlas: Atlas, model: str, count: int) -> None:
 
 
 def _say(query: Query, scores) -> None:
-    """How it stands, for who waits."""
-    means = {
-        name: np.mean(
-            [
-                best
-                for (m, n, _), every in scores.items()
-                if (m, n) == ("regions", name)
-                for best, _ in every
-            ]
-        )
-        for name in TURNS
-    }
-    so_far = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-    print(f"{query.slide_id} {query.size}; mIoU@5 so far: {so_far}", file=sys.stderr, flush=True)
+    """The last query's, for who waits: best of five, and first."""
+    last = {f"{method}, {name}": scores[method, name, query.size[0]][-1] for method, name in ROWS}
+    said = "; ".join(f"{name} {best:.3f} {first:.3f}" for name, (best, first) in last.items())
+    print(f"{query.slide_id} {query.size}: {said}", file=sys.stderr, flush=True)
 
 
 def _print(scores, costs, count: int) -> None:
     sides = " | ".join(f"{side} px" for side in SIDES_PX)
     print(f"\n| {count} queries | mIoU@5 | IoU@1 | found (IoU ≥ 0.5) | mIoU@5 of {sides} |")
     print(f"|---|---:|---:|---:|{'---:|' * len(SIDES_PX)}")
-    for method in ("regions", "best tile"):
-        for name in TURNS:
-            of_side = [np.reshape(scores[method, name, side], (-1, 2)) for side in SIDES_PX]
-            every = np.concatenate(of_side)
-            best, first = every.mean(axis=0)
-            sized = " | ".join(f"{part[:, 0].mean():.2f}" for part in of_side)
-            found = (every[:, 0] >= 0.5).mean()
-            print(f"| {method}, {name} | {best:.3f} | {first:.3f} | {found:.0%} | {sized} |")
+    for method, name in ROWS:
+        of_side = [np.reshape(scores[method, name, side], (-1, 2)) for side in SIDES_PX]
+        every = np.concatenate(of_side)
+        best, first = every.mean(axis=0)
+        sized = " | ".join(f"{part[:, 0].mean():.2f}" for part in of_side)
+        found = (every[:, 0] >= 0.5).mean()
+        print(f"| {method}, {name} | {best:.3f} | {first:.3f} | {found:.0%} | {sized} |")
     seconds, embedded = np.array(costs).T
     print(
         f"\nCPU seconds per query: median {np.median(seconds):.1f}, most {seconds.max():.1f}; "
