@@ -101,8 +101,8 @@ class ServeSettings:
         limits: what one request may cost.
         audit: where the line of each request goes, see `audit.install`.
         batching: of tiles.
-        ingress: the deployment that speaks HTTP; who waits behind its 96 requests waits about as
-            long as 96 answers take, so that under any load the rest is refused at once.
+        ingress: the deployment that speaks HTTP; what it takes waits for 48 answers at most,
+            so under any load the rest is refused instead of kept waiting.
         search: the one that holds the atlas.
         embedder: the one that holds the model.
         pictures: the one that reads slides.
@@ -117,7 +117,7 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
     audit: str = ""
     batching: Batching = field(default_factory=Batching)
-    ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=64, max_queued=32))
+    ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=32, max_queued=16))
     search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=32))
     embedder: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=64))
     pictures: Scale = field(default_factory=Scale)

@@ -68,8 +68,8 @@ def alone(atlas: Atlas, url: str, vectors: NDArray[np.float32]) -> dict[str, NDA
     searcher, http = Searcher(atlas), httpx.Client(base_url=url)
     ways = {
         "in process": lambda vector: searcher.search(VectorQuery(vector[None])),
-        "a handler that does nothing": lambda _: http.get("/trivial"),
-        "over HTTP": lambda vector: http.post("/v1/search", content=body_of(vector).data),
+        "a handler that does nothing": lambda _: http.get("/trivial").raise_for_status(),
+        "over HTTP": lambda vector: _posted(http, body_of(vector)),
     }
     took: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(ALONE + 20):
@@ -79,6 +79,11 @@ def alone(atlas: Atlas, url: str, vectors: NDArray[np.float32]) -> dict[str, NDA
             if number >= 20:  # the first ones fill caches
                 took[name].append(time.perf_counter() - started)
     return {name: np.array(seconds) for name, seconds in took.items()}
+
+
+def _posted(http: httpx.Client, body: Body) -> None:
+    headers = {"Content-Type": body.kind}
+    http.post("/v1/search", content=body.data, headers=headers).raise_for_status()
 
 
 def saturated(url: str, bodies: Sequence[Body]) -> tuple[int, Told]:
