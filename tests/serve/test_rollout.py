@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from microtome_serve.rollout import Choice, Compared, overlap
 
 
