@@ -118,7 +118,7 @@ class ServeSettings:
     audit: str = ""
     batching: Batching = field(default_factory=Batching)
     ingress: Scale = field(default_factory=lambda: Scale(max_ongoing=32, max_queued=16))
-    search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=32))
+    search: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=16, max_queued=16))
     embedder: Scale = field(default_factory=lambda: Scale(cpus=0.5, max_ongoing=64))
     pictures: Scale = field(default_factory=Scale)
 

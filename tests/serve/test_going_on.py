@@ -1,4 +1,4 @@
-"""A server goes on: while its atlas grows, a model is rolled out, and processes are killed."""
+"""A server goes on: under too much load, while its atlas grows, and when processes are killed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -14,13 +15,16 @@ import pytest
 
 from microtome.atlas.atlas import Atlas
 from microtome_serve.access import AuthSettings
-from microtome_serve.settings import ServeSettings
+from microtome_serve.settings import Scale, ServeSettings
 from support.bare_embed import bare_embed
 from support.coloured_atlas import Quilt
 from support.served_atlas import MODEL, encoder_of, index_served
 from support.serving import SMALL, replicas_of, served_beside
 
 APP = "beside"
+REGION = {"kind": "region", "slide_id": "north/a", "x": 0, "y": 0, "width_px": 64, "height_px": 64}
+SLOW = {"queries": [REGION], "level": "region"}
+"""Seconds of work."""
 NEW = Quilt("north/e", (("tan", "tan"), ("tan", "pink")), "case 9")
 
 
@@ -39,7 +43,7 @@ def client(serve_port, folder) -> Iterator[httpx.Client]:
         candidate="tissue",
         auth=AuthSettings(open=True),
         ingress=SMALL,
-        search=SMALL,
+        search=Scale(cpus=0.05, max_ongoing=2, max_queued=2),
         embedder=SMALL,
         pictures=SMALL,
     )
@@ -89,6 +93,37 @@ def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.2)
+
+
+def test_what_is_too_much_is_refused_at_once_with_when_to_come_again(client):
+    def ask(_: int) -> tuple[httpx.Response, float]:
+        started = time.monotonic()
+        return client.post("/v1/search", json=SLOW), time.monotonic() - started
+
+    with ThreadPoolExecutor(12) as twelve:
+        asked = twelve.map(ask, range(12))
+        health = client.get("/healthz")
+        answers = list(asked)
+    refused = [(answer, took_s) for answer, took_s in answers if answer.status_code == 503]
+
+    assert health.status_code == 200
+    assert {answer.status_code for answer, _ in answers} == {200, 503}
+    assert len(refused) >= 12 - 4 - 2  # two are answered at once, two wait; some come late
+    for answer, _ in refused:
+        assert answer.json()["cause"] == "overloaded"
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert min(took_s for _, took_s in refused) < 1.5
+
+
+def test_who_does_not_wait_for_the_answer_frees_the_place(client, tile_id):
+    def leave(_: int) -> None:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/search", json=SLOW | {"queries": [REGION] * 6}, timeout=1.0)
+
+    with ThreadPoolExecutor(4) as four:  # who take all there is to have
+        list(four.map(leave, range(4)))
+
+    until(lambda: search(client, tile_id).status_code == 200, timeout_s=3.0)
 
 
 def test_new_slides_are_found_without_a_restart(client, folder, tile_id):
