@@ -93,10 +93,10 @@ class Words:
         for topic, asking in self._asking(vectors, topics):
             first, last = self.topic_starts[topic : topic + 2].tolist()
             scores = vectors[asking] @ self.words[first:last].T
-            names = np.broadcast_to(np.arange(first, last), scores.shape)
-            scores = np.concatenate([cosines[asking], scores], axis=1)
-            names = np.concatenate([words[asking], names], axis=1)
-            best = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+            own = _best(scores, count)
+            names = np.concatenate([words[asking], first + own], axis=1)
+            scores = np.concatenate([cosines[asking], np.take_along_axis(scores, own, 1)], axis=1)
+            best = _best(scores, count)
             words[asking] = np.take_along_axis(names, best, axis=1)
             cosines[asking] = np.take_along_axis(scores, best, axis=1)
         order = np.argsort(-cosines, axis=1, kind="stable")
@@ -125,6 +125,15 @@ class Words:
         for some in np.split(order, np.flatnonzero(np.diff(asked[order])) + 1):
             if len(some):
                 yield int(asked[some[0]]), some // topics
+
+
+def _best(scores: Vectors, count: int) -> NDArray[np.int64]:
+    """(N, ≤ count) where the largest of each row are, in no order."""
+    if count == 1:
+        return scores.argmax(axis=1)[:, None]
+    if scores.shape[1] <= count:
+        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
 
 
 def _spread(total: int, count: int) -> NDArray[np.int64]:
