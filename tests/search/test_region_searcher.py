@@ -17,6 +17,7 @@ from microtome.search.region_placement import Placement, iou, moved
 from microtome.search.region_result import RegionSettings
 from microtome.search.region_searcher import RegionSearcher
 from microtome.search.region_sheet import region_sheet
+from microtome.search.searcher import Searcher
 from support.coloured_atlas import MeanColour
 from support.patterned_atlas import (
     GLASS,
@@ -89,13 +90,14 @@ def seeing(tmp_path_factory):
     return RegionSearcher(make_patterned(folder, Quarters(), slides()), Quarters())
 
 
-@pytest.mark.parametrize("encoder", ["searcher", "seeing"])
+@pytest.mark.parametrize(("encoder", "effort"), [("searcher", 0.5), ("seeing", 1.0)])
 @pytest.mark.parametrize(
     ("angle", "flipped"), [(0, False), (90, False), (30, False), (90, True), (200, True)]
 )
-def test_a_turned_or_mirrored_crop_finds_where_it_was_cut(request, encoder, angle, flipped):
+def test_a_turned_or_mirrored_crop_finds_where_it_was_cut(request, encoder, effort, angle, flipped):
     crop = turned_crop(pattern(4), (760.0, 530.0), SIZE, angle, flipped)
-    best = request.getfixturevalue(encoder).search(as_query(crop), RegionSettings(k=5)).hits[0]
+    settings = RegionSettings(k=5, effort=effort)
+    best = request.getfixturevalue(encoder).search(as_query(crop), settings).hits[0]
     assert best.slide_id == "d"
     true = region_at((760.0, 530.0), SIZE, angle, flipped)
     assert iou(shapely.Polygon(best.polygon), true) >= 0.8
@@ -172,7 +174,7 @@ def test_where_tiles_are_lacking_a_place_counts_for_less(searcher):
     query = box_around(MIDDLE, SIZE)
     left_of_it = f"slide_id = 'a' AND x < {round(MIDDLE[0]) - TILE_PX // 2}"
     result = searcher.search(
-        query, RegionSettings(k=99, effort=QUICK, where=left_of_it, most_overlap=1.0)
+        query, RegionSettings(k=9, effort=QUICK, where=left_of_it, most_overlap=1.0)
     )
     own = next(hit for hit in result.hits if hit.box[:2] == (query.x, query.y))
     assert own.similarity == pytest.approx(1, abs=1e-3)
@@ -308,3 +310,8 @@ def test_an_outline_of_thousands_of_corners_is_searched_as_soon(searcher):
     assert time.process_time() - started < 15
     assert len(best.polygon) == 20_000
     assert best.score == pytest.approx(1, abs=1e-3)
+
+
+def test_tiles_are_not_asked_for_by_an_outline(atlas):
+    with pytest.raises(SettingError, match="is an outline; tiles are found by rectangles"):
+        Searcher(atlas, Palette()).search(PolygonQuery("a", ((300, 420), (560, 400), (520, 640))))

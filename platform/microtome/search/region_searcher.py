@@ -9,8 +9,8 @@
 5. Of placements that overlap, the best stays.
 
 So the model is given at most `POINTS` + 4 · `PROBES` + (1 + `CHECKED`) · `TILES` pictures, 461, and
-one that isn't blind to turns 8 · `VIEWED_POINTS` in the place of `POINTS`, 589: whatever the region's
-size, and more only for more hits than ten or more effort.
+one that isn't blind to turns 8 · `VIEWED_POINTS` in the place of `POINTS`, 589: whatever the
+region's size, and more only for more hits than ten or more effort.
 """
 
 from __future__ import annotations
