@@ -129,11 +129,14 @@ class Words:
 
 def _best(scores: Vectors, count: int) -> NDArray[np.int64]:
     """(N, ≤ count) where the largest of each row are, in no order."""
-    if count == 1:
-        return scores.argmax(axis=1)[:, None]
     if scores.shape[1] <= count:
         return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    best: NDArray[np.int64] = (
+        scores.argmax(axis=1)[:, None]
+        if count == 1
+        else np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    )
+    return best
 
 
 def _spread(total: int, count: int) -> NDArray[np.int64]:
