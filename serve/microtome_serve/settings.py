@@ -57,6 +57,7 @@ class Scale:
         return {
             "max_ongoing_requests": self.max_ongoing,
             "max_queued_requests": self.max_queued,
+            "backpressure_config": {"status_code": 503, "retry_after_s": 1.0},
             "max_surge_percent": 100,  # a new deployment is there before the old one goes
             "logging_config": QUIET,
             "health_check_period_s": 2.0,  # so soon a lost process is replaced
