@@ -44,6 +44,8 @@ def test_a_model_that_knows_only_patients_collapses_and_it_is_said() -> None:
     assert collapse.strict < 0.6
     assert collapse.certain
     assert collapse.fall.low < collapse.loose - collapse.strict < collapse.fall.high
+    assert collapse.due.low < collapse.matched - collapse.strict < collapse.due.high
+    assert collapse.matched == 1.0
     said = " ".join(sentences(found))
     assert "R@1 is 100.0% with the query's own patient in the gallery" in said
     assert "are images of one patient finding each other" in said
@@ -58,7 +60,51 @@ def test_a_model_that_knows_the_class_does_not() -> None:
     assert collapse.loose == collapse.strict == 1.0
     assert not collapse.certain
     assert collapse.better_than_chance
-    assert "takes nothing away that is certain" in " ".join(sentences(found))
+    assert "takes nothing more away that is certain" in " ".join(sentences(found))
+
+
+def of_few_patients(patients: int, classes: int, each: int = 5) -> Collection:
+    """Classes of a few patients each, who have images of that class alone."""
+    of = np.arange(classes * patients * each) // each
+    return Collection(
+        "few", tuple(f"c{one}" for one in range(classes)), of % classes,
+        tuple(f"p{one}" for one in of), ("all",) * len(of), tuple(map(str, range(len(of)))),
+        grouped_by="patient",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("patients", [2, 3, 5])
+@pytest.mark.parametrize("signal", [0.0, 3.0], ids=["noise", "the class and noise"])
+def test_fewer_of_a_class_to_find_are_no_collapse(patients: int, signal: float) -> None:
+    """No image resembles those of its patient more than others: R@1 falls, but not by patients."""
+    collection, certain = of_few_patients(patients, classes=10), 0
+    for seed in range(10):
+        vectors = np.random.default_rng(seed).normal(size=(len(collection), 64))
+        vectors += signal * np.eye(10, 64)[collection.labels]
+        contender = Contender("x", vectors.astype(np.float32))
+        (collapse,) = evaluate(PROTOCOLS["folder"], collection, [contender]).collapses
+        certain += collapse.certain
+        assert collapse.matched <= collapse.loose
+    assert certain <= 1
+
+
+def test_of_few_patients_nothing_is_certain() -> None:
+    collection = of_few_patients(2, classes=2)
+    vectors = np.eye(4)[np.arange(20) // 5]
+
+    (collapse,) = judged(vectors, collection).collapses
+
+    assert collapse.loose == 1.0
+    assert collapse.due is not None
+    assert not collapse.certain
+    assert not collapse.better_than_chance
+
+
+def test_k_needn_t_hold_1() -> None:
+    collection = patients()
+    contender = Contender("x", random_vectors(len(collection), 0))
+    (collapse,) = evaluate(PROTOCOLS["folder"], collection, [contender], ks=(5,)).collapses
+    assert 0 < collapse.strict < 1
 
 
 def test_what_can_t_be_found_without_the_patient_is_no_collapse() -> None:

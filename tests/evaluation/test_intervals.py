@@ -48,7 +48,25 @@ def test_it_holds_the_truth_about_as_often_as_promised():
 def test_what_has_no_value_doesn_t_count():
     values = np.array([1.0, 1.0, np.nan, 1.0])
     found = bootstrap(values)
-    assert (found.low, found.high) == (1, 1)
+    assert (found.low, found.high) == (pytest.approx(0.025 ** (1 / 3)), 1)
+    assert found.drawn == 3
+    assert bootstrap(np.array([1.0, np.nan, 1.0]), ["a", "b", "a"]) is None
+
+
+# groups, what each is worth, bounds, interval: 0.025^(1/10) = 0.69
+@pytest.mark.parametrize(
+    ("groups", "worth", "bounds", "expected"),
+    [
+        (10, 1.0, (0, 1), (0.69, 1)),
+        (10, 0.0, (0, 1), (0, 0.31)),
+        (10, 0.5, (0, 1), (0.345, 0.655)),
+        (10, 0.0, (-1, 1), (-0.31, 0.31)),
+        (1000, 1.0, (0, 1), (0.9963, 1)),
+    ],
+)
+def test_groups_that_are_all_alike_may_yet_differ(groups, worth, bounds, expected):
+    found = bootstrap(np.full(groups, worth), bounds=bounds)
+    assert (found.low, found.high) == pytest.approx(expected, abs=2e-3)
 
 
 def test_images_without_a_case_are_cases_of_their_own():

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from microtome.errors import NothingToFind, VectorsInvalid
 from microtome.evaluation.arms import Arm
 from microtome.evaluation.chance import recall_by_chance
-from microtome.evaluation.collapse import Collapse, collapse_between
+from microtome.evaluation.collapse import Answered, Collapse, collapse_between
 from microtome.evaluation.collection import Collection
 from microtome.evaluation.intervals import Interval, intervals
 from microtome.evaluation.judging import Labelled, judge_vectors
 from microtome.evaluation.leakage import Leakage, Side, check
 from microtome.evaluation.left_out import LeftOut, findable
+from microtome.evaluation.matched import matched_recall
 from microtome.evaluation.metrics import KS, Scores
 from microtome.evaluation.neighbours import Neighbours
 from microtome.evaluation.protocols import Protocol, can_leave_groups
@@ -202,18 +203,21 @@ def _leakage(collection: Collection, arm: Arm, contender: Contender) -> Leakage:
 
 
 def _collapse(collection: Collection, loose: Outcome, strict: Outcome, seed: int) -> Collapse:
+    """Of a collection whose images ask one another in both arms."""
     by_chance = [
         found / np.maximum(1, anything)
         for found, anything in (_counts(collection, one.arm) for one in (loose, strict))
     ]
-    return collapse_between(
-        loose.contender.name,
-        collection.grouped_by or "group",
-        (loose.scores, strict.scores),
+    answered = Answered(
+        loose.scores.per_query["eta_p"],  # R@1, which `ks` needn't hold
+        strict.scores.per_query["eta_p"],
+        matched_recall(loose.neighbours.places, collection.labels, collection.group_ids),
         (by_chance[0], by_chance[1]),
-        [collection.groups[place] for place in strict.arm.queries.tolist()],
-        seed,
+        strict.scores.to_find > 0,
+        collection.groups,
     )
+    group = collection.grouped_by or "group"
+    return collapse_between(loose.contender.name, group, answered, seed)
 
 
 def _check_numbers(collection: Collection, contenders: Sequence[Contender]) -> None:

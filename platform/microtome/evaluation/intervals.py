@@ -5,12 +5,19 @@ whole groups are drawn, as many as there are, with replacement, and the figure i
 (Davison & Hinkley, "Bootstrap Methods and their Application", section 3.8). The interval holds the
 middle 95 % of a thousand such figures. It says how much they depend on who happened to be asked
 about; not on what the gallery holds, nor on the seed of a training.
+
+From few groups it is too narrow: meant to hold the truth 95 times in 100, from 10 groups it held it
+90 times, from 5 87, from 2 55. Below `FEW` that is said, below `LEAST` nothing is called certain.
+Where all n groups are alike every draw is, too, though the next group may well differ: there the
+interval is that of Clopper and Pearson for none of n being otherwise, which allows a share of
+s = 1 − 0.025^(1/n), and whoever is otherwise may be worth anything (Hanley & Lippman-Hand, "If
+nothing goes wrong, is everything all right?", JAMA 1983: 3/n, one-sided).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Self
 
 import numpy as np
@@ -24,6 +31,13 @@ from microtome.evaluation.votes import NO_CLASS
 
 REPLICATES: Final = 1000
 MIDDLE: Final = (0.025, 0.975)
+FEW: Final = 20
+"""From fewer groups or queries an interval is too narrow."""
+
+LEAST: Final = 5
+"""From fewer nothing is certain."""
+
+_SHARES: Final = (0.0, 1.0)
 _DRAWN_AT_ONCE: Final = 1 << 22
 
 
@@ -50,7 +64,11 @@ class Interval:
 
 
 def bootstrap(
-    per_query: NDArray[np.float64], groups: Sequence[str | None] | None = None, seed: int = 0
+    per_query: NDArray[np.float64],
+    groups: Sequence[str | None] | None = None,
+    seed: int = 0,
+    *,
+    bounds: tuple[float, float] = _SHARES,
 ) -> Interval | None:
     """The interval of a mean over queries.
 
@@ -58,6 +76,7 @@ def bootstrap(
         per_query: (Q,) what each query is worth; NaN doesn't count.
         groups: case of each; a None is a case of its own. Without any, queries are drawn.
         seed: of the draws.
+        bounds: least and most that a query can be worth, for groups that are all alike.
 
     Returns:
         None where there are fewer than two groups to draw from: nothing can be said then.
@@ -65,9 +84,9 @@ def bootstrap(
     Raises:
         EvaluationError: groups for another number of queries.
     """
-    clusters = _Clusters.of(groups, len(per_query))
-    table = clusters.mean_table(per_query)
-    return clusters.interval([_mean(times @ table) for times in clusters.draws(seed)])
+    clusters = _Clusters.of(groups, len(per_query)).of_those(~np.isnan(per_query))
+    table = clusters.mean_table(per_query[~np.isnan(per_query)])
+    return clusters.interval([_mean(times @ table) for times in clusters.draws(seed)], bounds)
 
 
 def intervals(
@@ -147,6 +166,11 @@ class _Clusters:
         names, number = np.unique(LeftOut.within(groups).queries, return_inverse=True)
         return cls(number, len(names), "group")
 
+    def of_those(self, chosen: NDArray[np.bool_]) -> Self:
+        """Of some queries; clusters without any of them are none."""
+        left, number = np.unique(self.number[chosen], return_inverse=True)
+        return replace(self, number=number, drawn=len(left))
+
     def draws(self, seed: int) -> Iterator[NDArray[np.float64]]:
         """(n, clusters) how often each was drawn, in parts, `REPLICATES` rows in all."""
         random = np.random.default_rng(seed)
@@ -174,11 +198,19 @@ class _Clusters:
         where = (self.number[there], labels[there])
         return csr_array((ones, where), shape=(self.drawn, classes))
 
-    def interval(self, values: Sequence[NDArray[np.float64]]) -> Interval | None:
-        """The middle of what came out."""
+    def interval(
+        self, values: Sequence[NDArray[np.float64]], bounds: tuple[float, float] = _SHARES
+    ) -> Interval | None:
+        """The middle of what came out; wider where it is always the same."""
         if self.drawn < 2:
             return None
         low, high = np.nanquantile(np.concatenate(values), MIDDLE)
+        if low == high:
+            otherwise = 1 - MIDDLE[0] ** (1 / self.drawn)
+            low, high = (
+                end + otherwise * (bound - end)
+                for end, bound in zip((low, high), bounds, strict=True)
+            )
         return Interval(float(low), float(high), self.drawn, self.by)
 
 

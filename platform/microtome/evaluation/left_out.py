@@ -77,7 +77,7 @@ def findable(
     """
     if left_out is not None:
         left_out.check(len(query_labels), len(gallery_labels))
-    relevant = _occurrences(query_labels, gallery_labels)
+    relevant = occurrences(query_labels, gallery_labels)
     if left_out is None:
         return relevant
     classes = 1 + max(query_labels.max(initial=0), gallery_labels.max(initial=0))
@@ -85,12 +85,13 @@ def findable(
     of_query, of_gallery = np.split(
         np.unique(groups, return_inverse=True)[1], [len(left_out.queries)]
     )
-    return relevant - _occurrences(
+    return relevant - occurrences(
         of_query * classes + query_labels, of_gallery * classes + gallery_labels
     )
 
 
-def _occurrences(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+def occurrences(wanted: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) how often each of the (N,) `wanted` occurs in `among`."""
     ordered = np.sort(among)
     last, first = (np.searchsorted(ordered, wanted, side) for side in ("right", "left"))
     occurrences: NDArray[np.int64] = last - first
