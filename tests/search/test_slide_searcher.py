@@ -1,16 +1,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from microtome.atlas.mosaic_building import refresh_mosaics
-from microtome.atlas.mosaic_files import FOLDER
-from microtome.atlas.writer import open_writer
 from microtome.errors import (
     FilterInvalid,
     ModelMismatch,
@@ -18,31 +13,13 @@ from microtome.errors import (
     SettingError,
     SlideUnknown,
 )
-from microtome.search import slide_bank, slide_methods
 from microtome.search.query import CaseQuery, ImageQuery, SlideQuery, TileQuery, VectorQuery
 from microtome.search.slide_result import SlideSettings
 from microtome.search.slide_searcher import SlideSearcher
-from support.coloured_atlas import COLOURS, GRID, MeanColour, Quilt, add_slide, make_atlas
+from support.coloured_atlas import COLOURS, GRID, MeanColour, make_atlas
 from support.made_atlas import MadeAtlas
-from support.many_slides import Kinds, make_slides, slide_name
+from support.quilts import METHODS, QUILTS, names, quilt, scores, search
 
-NAMES = {"p": "pink", "u": "purple", "t": "tan"}
-METHODS = ("mosaic", "mean", "votes")
-
-
-def quilt(slide_id: str, colours: str, case_id: str | None = None, organ: str = "skin") -> Quilt:
-    """A slide of one row of tiles, whose colours are given by letters."""
-    return Quilt(slide_id, (tuple(NAMES[letter] for letter in colours),), case_id, organ, None)
-
-
-QUILTS = (
-    quilt("mix", "ppuu", "case 1"),
-    quilt("same", "uppu", "case 2"),
-    quilt("large", "pppuuuttttttttttttttt", "case 3", "liver"),
-    quilt("tans", "tttt", "case 1"),
-    quilt("pinks", "pppp", "case 2", "liver"),
-    quilt("lone", "t"),
-)
 BY_ID = {one.slide_id: one for one in QUILTS}
 
 
@@ -59,29 +36,6 @@ def atlas(folder):
 @pytest.fixture(scope="module")
 def searcher(atlas):
     return SlideSearcher(atlas, MeanColour())
-
-
-@pytest.fixture
-def own_atlas(tmp_path):
-    """One that a test may change."""
-    return make_atlas(tmp_path, MeanColour(), QUILTS)
-
-
-def search(searcher, query, **settings):
-    return searcher.search(query, SlideSettings(**settings))
-
-
-def names(result) -> list[str]:
-    return [hit.slide_id or hit.case_id for hit in result.hits]
-
-
-def scores(result) -> dict[str, float]:
-    return {hit.slide_id or hit.case_id: hit.score for hit in result.hits}
-
-
-def model_of(atlas) -> str:
-    (model_id,) = atlas.models
-    return model_id
 
 
 def colour_of(hit) -> str:
@@ -275,105 +229,3 @@ def test_smaller_queries_find_slides_too(atlas, folder, searcher):
     tile = search(searcher, tile_of(atlas, "mix"))
     assert tile.tile.slide_id == "mix"
     assert tile.hits[0].evidence[0].query_tile == tile.tile
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_stored_mosaics_answer_as_those_made_now(own_atlas, searcher, method):
-    made = search(searcher, SlideQuery("mix"), method=method)
-    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
-    stored = search(SlideSearcher(own_atlas), SlideQuery("mix"), method=method)
-    assert names(stored) == names(made)
-    assert scores(stored) == pytest.approx(scores(made), abs=1e-3)
-
-
-def test_a_slide_that_came_later_is_found_and_one_that_left_is_not(own_atlas, tmp_path):
-    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
-    searcher = SlideSearcher(own_atlas)
-    assert "late" not in names(searcher.search(SlideQuery("mix")))
-    late = quilt("late", "ppuu")
-    add_slide(own_atlas, MeanColour(), late, late.write(tmp_path))
-    with open_writer(own_atlas.uri, "test") as writer:
-        for table in ("tiles", "slides"):
-            writer.delete(table, "slide_id = 'same'")
-    assert set(names(search(searcher, SlideQuery("mix"), k=3))) == {"mix", "late", "large"}
-    assert "same" not in names(searcher.search(SlideQuery("mix")))
-
-
-def test_a_slide_whose_content_changed_is_compared_as_it_now_is(own_atlas, tmp_path):
-    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
-    with open_writer(own_atlas.uri, "test") as writer:
-        for table in ("tiles", "slides"):
-            writer.delete(table, "slide_id = 'same'")
-    changed = quilt("same", "tttt")
-    add_slide(own_atlas, MeanColour(), changed, changed.write(tmp_path))
-    near = scores(SlideSearcher(own_atlas).search(SlideQuery("tans")))
-    assert near["same"] > 0.99
-
-
-def test_slides_beyond_those_made_now_are_told(own_atlas, monkeypatch):
-    monkeypatch.setattr(slide_bank, "MOST_MADE", 2)
-    told = []
-    result = SlideSearcher(own_atlas, tell=told.append).search(SlideQuery("mix"))
-    assert len(result.hits) == 2
-    assert result.coverage == pytest.approx(2 / 6)
-    assert any("4 of 6 slides have no mosaic yet" in note for note in result.notes)
-    assert len(told) == 2
-    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
-    assert SlideSearcher(own_atlas).search(SlideQuery("mix")).coverage == 1.0
-
-
-@pytest.mark.parametrize("name", ["vectors.npy", "row_ids.npy", "mosaics.json"])
-def test_damaged_mosaics_are_not_used_and_that_is_said(own_atlas, name):
-    model_id = model_of(own_atlas)
-    refresh_mosaics(own_atlas, model_id, least_tiles=1)
-    (path,) = (Path(own_atlas.uri) / FOLDER / model_id).glob(f"*/{name}")
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 0xFF
-    path.write_bytes(data)
-    result = search(SlideSearcher(own_atlas), SlideQuery("mix"), k=2)
-    assert names(result) == ["mix", "same"]
-    assert any(f"its {name} is damaged" in note for note in result.notes)
-
-
-def test_an_atlas_as_it_once_was_is_searched_as_it_was(own_atlas):
-    pinned = replace(
-        own_atlas, pinned={t: own_atlas.dataset(t).version for t in ("tiles", "slides")}
-    )
-    with open_writer(own_atlas.uri, "test") as writer:
-        for table in ("tiles", "slides"):
-            writer.delete(table, "slide_id = 'same'")
-    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
-    assert names(search(SlideSearcher(pinned), SlideQuery("mix"), k=2)) == ["mix", "same"]
-
-
-@pytest.mark.parametrize("method", ["mosaic", "mean"])
-@pytest.mark.parametrize("level", ["slide", "case"])
-def test_candidates_that_are_looked_up_are_the_nearest_of_many(many, monkeypatch, method, level):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
-    searcher, shares = SlideSearcher(many), []
-    for number in range(0, 600, 60):
-        asked = {"method": method, "level": level, "k": 5}
-        quick = search(searcher, SlideQuery(slide_name(number)), **asked)
-        exact = search(searcher, SlideQuery(slide_name(number)), exact=True, **asked)
-        assert (quick.path, exact.path) == ("index", "exact")
-        assert names(quick)[0] == names(exact)[0]
-        assert [len(hit.slides) for hit in quick.hits] == [2 if level == "case" else 1] * 5
-        shares.append(len(set(names(quick)) & set(names(exact))) / 5)
-    assert np.mean(shares) >= 0.9
-
-
-def test_a_filter_that_leaves_few_is_answered_by_comparing_them_all(many, monkeypatch):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
-    asked = {"where": f"slide_id < '{slide_name(50)}'", "k": 60}
-    result = search(SlideSearcher(many), SlideQuery(slide_name(7)), **asked)
-    assert result.path == "exact"
-    assert sorted(names(result)) == [slide_name(number) for number in range(50)]
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """600 slides of 20 tiles, of 20 kinds, with vocabularies."""
-    kinds = Kinds(dim=32, kinds=20, tissues=100, mixed=6)
-    atlas = make_slides(str(tmp_path_factory.mktemp("many") / "atlas"), kinds, 600, tiles=20)
-    refresh_mosaics(atlas, model_of(atlas), least_tiles=1, least_slides=10)
-    return atlas

@@ -24,6 +24,9 @@ from microtome.atlas.vector_index import check_witnesses
 from microtome.atlas.writer import Writer
 
 WITNESSES = 8
+MOST_MADE = 300
+"""Mosaics that one search makes, where none are stored: a slide of 10,000 tiles takes about 0.3 s.
+Of more slides they are stored, however few tiles these have."""
 
 Rows = Mapping[str, NDArray[np.int64]]
 """Sorted row ids by slide id."""
@@ -85,7 +88,8 @@ def refresh_mosaics(
     Args:
         atlas: whose slides.
         model_id: whose vectors.
-        least_tiles: where fewer tiles have vectors, none are kept: a search makes them.
+        least_tiles: where fewer tiles have vectors, and no more slides than `MOST_MADE`, none are
+            kept: a search makes them.
         least_slides: see `write_mosaics`.
         tell: told how far it is.
         may_publish: see `write_mosaics`.
@@ -97,7 +101,8 @@ def refresh_mosaics(
     kind(atlas.uri).remove_leftovers()
     tiles = atlas.tiles
     rows = rows_by_slide(tiles, model_id)
-    if sum(map(len, rows.values())) < max(1, least_tiles):
+    few = sum(map(len, rows.values())) < max(1, least_tiles)
+    if few and len(rows) <= MOST_MADE:
         return RefreshedMosaics(None, removed=drop_mosaics(atlas.uri, model_id))
     known = _usable(atlas, model_id, tiles)
     kept = _current(known, rows) if known else {}

@@ -14,7 +14,7 @@ from microtome.search.filters import all_of
 from microtome.search.finder import Finder, Wanted
 from microtome.search.query import Query
 from microtome.search.slide_asked import AskedTissue
-from microtome.search.slide_bank import Bank, Tell
+from microtome.search.slide_bank import Bank, Tell, with_slides
 from microtome.search.slide_evidence import Found, distinct, pairs_of
 from microtome.search.slide_facts import Groups
 from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
@@ -80,7 +80,8 @@ def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
         IndexUnusable: stored mosaics are damaged.
     """
     settings, tissue = asking.settings, asking.asked.tissue
-    bank = asking.view.bank(asking.where, tell)
+    shared = asking.view.bank(asking.where, tell)
+    bank = with_slides(shared, asking.view.ground, asking.asked.slides, asking.where)
     field = Field(bank, _groups_of(bank, asking), settings.exact, settings.effort)
     scored = (by_mosaic if asking.method == "mosaic" else by_mean)(tissue, field)
     best = _best(scored, asking)

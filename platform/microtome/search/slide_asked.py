@@ -27,6 +27,7 @@ class AskedTissue:
         tissue: what is compared.
         exclusion: what is left out.
         notes: what a reader of the hits should know.
+        slides: of the atlas, that it is or comes from.
         tile: the tile, where it was asked for by id.
         pixels: the picture, where it was asked for by image or region.
     """
@@ -34,6 +35,7 @@ class AskedTissue:
     tissue: Tissue
     exclusion: Exclusion | None
     notes: tuple[str, ...] = ()
+    slides: tuple[str, ...] = ()
     tile: Hit | None = None
     pixels: Pixels | None = None
 
@@ -41,8 +43,9 @@ class AskedTissue:
     def of(cls, prepared: Prepared) -> AskedTissue:
         """Of what the tile search asks with; each of its vectors counts alike."""
         asked = prepared.asked
+        own = (asked.slide_id,) if asked.slide_id else ()
         tissue = Tissue.of(prepared.vectors)
-        return cls(tissue, prepared.exclusion, prepared.notes, asked.tile, asked.pixels)
+        return cls(tissue, prepared.exclusion, prepared.notes, own, asked.tile, asked.pixels)
 
 
 def ask_whole(
@@ -68,7 +71,8 @@ def ask_whole(
     exclusion, notes = _exclusion(query, atlas, slide_ids, settings.exclude)
     if len(mosaics) < len(slide_ids):
         notes += (f"{len(slide_ids) - len(mosaics)} of its slides have no vector of this model",)
-    return AskedTissue(Tissue.of_mosaic(Mosaic.joined(mosaics)), exclusion, notes)
+    tissue = Tissue.of_mosaic(Mosaic.joined(mosaics))
+    return AskedTissue(tissue, exclusion, notes, tuple(slide_ids))
 
 
 def _slides_of(

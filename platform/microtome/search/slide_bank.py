@@ -2,14 +2,15 @@
 
 A stored mosaic counts for a version of `tiles` where all its rows are there. Slides without one,
 since `microtome maintain` hasn't run after they came or changed, get one now, as long as they are
-few; it is kept in the process. A filter on tiles takes representatives away; a slide that has tiles
-which pass, but none among them, gets a mosaic of those.
+few; it is kept in the process. The slide that is asked with gets one in any case. A filter on tiles
+takes representatives away; a slide that has tiles which pass, but none among them, gets a mosaic of
+those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.atlas.mosaic import Mosaic
-from microtome.atlas.mosaic_building import Rows, make_mosaic, rows_by_slide
+from microtome.atlas.mosaic_building import MOST_MADE, Rows, make_mosaic, rows_by_slide
 from microtome.atlas.mosaics import MadeMosaics, Mosaics, Numbers
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import one_of
@@ -27,8 +28,6 @@ from microtome.atlas.stored_mosaics import StoredMosaics
 from microtome.search.filters import all_of
 from microtome.search.slide_facts import SlideFacts
 
-MOST_MADE: Final = 300
-"""Mosaics that one search makes; a slide of 10,000 tiles takes about 0.3 s."""
 NAMED: Final = 1000  # slides in one condition; for more, the tiles of all are looked through
 
 Tell = Callable[[str], None]
@@ -132,11 +131,24 @@ def make_bank(ground: Ground, where: str | None, tell: Tell = lambda _: None) ->
         there = set(ground.stored.slide_ids[part.places >= 0].tolist())
         parts.append(part)
     missing = _rows_of(ground, passing - there, where)
-    made = _make(ground, missing, tell)
-    dim = ground.tiles.schema.field(vector_column(ground.model_id)).type.list_size
-    places = np.array([slides[slide_id] for slide_id in made], np.int64)
-    parts.append(Part(MadeMosaics(made, dim), places))
+    parts.append(_made_part(ground, missing, tell))
     return Bank(tuple(parts), len(passing), len(passing) - len(there) - len(missing))
+
+
+def with_slides(bank: Bank, ground: Ground, slide_ids: Collection[str], where: str | None) -> Bank:
+    """A bank that holds some slides in any case, if they have vectors and pass the filter.
+
+    Args:
+        bank: made with that filter.
+        ground: that it was made of.
+        slide_ids: the slides.
+        where: the filter on tiles.
+    """
+    if not bank.unsearched:
+        return bank
+    lacking = set(slide_ids).difference(bank.slide_ids[bank.places >= 0].tolist())
+    rows = _rows_of(ground, lacking & ground.facts.places.keys(), where)
+    return replace(bank, parts=(*bank.parts, _made_part(ground, rows))) if rows else bank
 
 
 def rows_there(row_ids: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -170,6 +182,13 @@ def _rows_of(ground: Ground, slide_ids: Set[str], where: str | None) -> Rows:
     named = one_of("slide_id", slide_ids) if len(slide_ids) <= NAMED else ""
     rows = rows_by_slide(ground.tiles, ground.model_id, all_of(named, where or ""))
     return {slide_id: own for slide_id, own in rows.items() if slide_id in slide_ids}
+
+
+def _made_part(ground: Ground, rows: Rows, tell: Tell = lambda _: None) -> Part:
+    made = _make(ground, rows, tell)
+    dim = ground.tiles.schema.field(vector_column(ground.model_id)).type.list_size
+    places = np.array([ground.facts.places[slide_id] for slide_id in made], np.int64)
+    return Part(MadeMosaics(made, dim), places)
 
 
 def _make(ground: Ground, rows: Rows, tell: Tell) -> dict[str, Mosaic]:
