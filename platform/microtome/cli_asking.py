@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -125,7 +125,7 @@ def ask_atlas(uri: str, query: Query, wish: Wish) -> Result:
     if wish.gallery is not None:
         check_gallery_path(wish.gallery)
     if wish.geojson is not None:
-        _check_geojson(wish.geojson)
+        check_geojson(wish.geojson)
     atlas = Atlas.open(uri) if wish.as_of is None else Atlas.open(uri).at(wish.as_of)
     result: SearchResult | RegionResult | SlideResult
     if level == "tile":
@@ -183,7 +183,7 @@ def _regions(atlas: Atlas, query: Query, wish: Wish) -> RegionResult:
     )
     result = RegionSearcher(atlas, _encoder(atlas, wish)).search(query, settings)
     if wish.geojson is not None:
-        _write_geojson(wish.geojson, result)
+        write_geojson(wish.geojson, result.to_geojson())
     return result
 
 
@@ -226,16 +226,25 @@ def _options(atlas: Atlas, wish: Wish) -> EncoderOptions:
     return EncoderOptions(allow_licences=licences)
 
 
-def _check_geojson(path: Path) -> None:
-    """Refuse early what could not be written."""
+def check_geojson(path: Path) -> None:
+    """Refuse early what could not be written.
+
+    Raises:
+        SettingError: the name doesn't end as it should, or its folder doesn't exist.
+    """
     if path.suffix.lower() not in {".geojson", ".json"}:
         raise SettingError(f"the file of regions {path} must end in .geojson")
     if not path.absolute().parent.is_dir():
         raise SettingError(f"there is no folder for the regions {path}", remedy="Make it first.")
 
 
-def _write_geojson(path: Path, result: RegionResult) -> None:
+def write_geojson(path: Path, geojson: Mapping[str, Any]) -> None:
+    """Write found regions for QuPath.
+
+    Raises:
+        SettingError: the file can't be written.
+    """
     try:
-        path.write_text(json.dumps(result.to_geojson(), allow_nan=False), encoding="utf-8")
+        path.write_text(json.dumps(geojson, allow_nan=False), encoding="utf-8")
     except OSError as error:
         raise SettingError(f"the regions {path} can't be written: {error.strerror}") from None

@@ -74,7 +74,8 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     server: Annotated[
         str | None,
         typer.Option(
-            help="Ask a server in an atlas's stead; a token is taken from MICROTOME_TOKEN.",
+            help="Ask a server in an atlas's stead; a token is taken from MICROTOME_TOKEN. "
+            "It tells neither whether matches are good nor what sites explain.",
             metavar="URL",
         ),
     ] = None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from microtome.cli_asking import Wish
+from microtome.cli_asking import Wish, check_geojson, level_of, write_geojson
 from microtome.client import Client
+from microtome.client.answers import known
 from microtome.errors import SettingError
 
 if TYPE_CHECKING:
@@ -14,16 +15,14 @@ if TYPE_CHECKING:
     from microtome.client.calls import Condition, SearchOptions
     from microtome.search.query import Query
 
-LOCAL: Final = (
-    "--method",
-    "--alpha",
-    "--site-column",
-    "--as-of",
-    "--allow-licence",
-    "--gallery",
-    "--geojson",
-)
-"""Flags that only a search in an atlas of one's own knows."""
+LOCAL: Final = {
+    "--alpha": "a server doesn't say whether a match is good",
+    "--site-column": "a server doesn't say what sites explain",
+    "--as-of": "a server answers from the atlas as it is now",
+    "--allow-licence": "a server embeds with the models that it has loaded",
+    "--gallery": "a gallery's pictures are read from the atlas's slides",
+}
+"""Flags that only a search in an atlas of one's own knows, and why."""
 
 _VALUE = r"'(?:[^']|'')*'|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false"
 _CONDITION = re.compile(
@@ -36,20 +35,40 @@ _CONDITION = re.compile(
 
 
 def ask_server(server: str, query: Query, wish: Wish) -> Answer:
-    """Search the atlas of a server.
+    """Search the atlas of a server, and write the regions found where that was wished for.
 
     Raises:
-        SettingError: a flag that a server doesn't know, or a query that can't be sent.
+        SettingError: a flag that a server doesn't know or that says nothing at this level, or a
+            query that can't be sent.
         MicrotomeError: see `microtome.client.Client`.
     """
-    from microtome.search.query import CaseQuery, ImageQuery, RegionQuery, SlideQuery, TileQuery
+    for flag, why in LOCAL.items():
+        if wish.said(flag):
+            raise SettingError(
+                f"{flag} can't be asked of a server: {why}", remedy="It is for --atlas."
+            )
+    level_of(wish, query)
+    if wish.geojson is not None:
+        check_geojson(wish.geojson)
+    with Client(server) as client:
+        answer = _ask(client, query, _options(wish))
+    if wish.geojson is not None:
+        write_geojson(wish.geojson, _geojson(answer))
+    return answer
+
+
+def _geojson(answer: Answer) -> dict[str, Any]:
+    from microtome.search.region_result import RegionHit, feature_collection
+
+    hits = answer.to_json()["hits"]
+    return feature_collection([known(RegionHit, hit, tiles=()) for hit in hits])
+
+
+def _options(wish: Wish) -> SearchOptions:
     from microtome.search.spread import Spread
 
-    for flag in LOCAL:
-        if wish.said(flag):
-            raise SettingError(f"{flag} can't be asked of a server", remedy="It is for --atlas.")
     spread = Spread.parse(wish.spread) if wish.spread is not None else None
-    options: SearchOptions = {
+    return {
         "level": wish.level,
         "k": wish.k,
         "filter": conditions_of(wish.where) if wish.where is not None else (),
@@ -59,24 +78,32 @@ def ask_server(server: str, query: Query, wish: Wish) -> Answer:
         "model": wish.model,
         "query_mpp": wish.query_mpp,
         "exact": wish.exact,
+        "method": wish.method,
     }
-    with Client(server) as client:
-        match query:
-            case ImageQuery():
-                return client.search_image(query.text, **options)
-            case TileQuery():
-                return client.search_tile(query.tile_id, **options)
-            case RegionQuery():
-                box = query.x, query.y, query.width_px, query.height_px
-                return client.search_region(query.slide, box, **options)
-            case SlideQuery():
-                return client.search_slide(query.slide_id, **options)
-            case CaseQuery():
-                return client.search_case(query.case_id, **options)
-            case _:
-                raise SettingError(
-                    f"{query.text} can't be asked of a server", remedy="Ask an atlas by --atlas."
-                )
+
+
+def _ask(client: Client, query: Query, options: SearchOptions) -> Answer:
+    from microtome.search import query as queries
+    from microtome.search.polygon_query import PolygonQuery
+
+    match query:
+        case queries.ImageQuery():
+            return client.search_image(query.text, **options)
+        case queries.TileQuery():
+            return client.search_tile(query.tile_id, **options)
+        case queries.RegionQuery():
+            box = query.x, query.y, query.width_px, query.height_px
+            return client.search_region(query.slide, box, **options)
+        case PolygonQuery():
+            return client.search_polygon(query.slide, query.corners, **options)
+        case queries.SlideQuery():
+            return client.search_slide(query.slide_id, **options)
+        case queries.CaseQuery():
+            return client.search_case(query.case_id, **options)
+        case _:
+            raise SettingError(
+                f"{query.text} can't be asked of a server", remedy="Ask an atlas by --atlas."
+            )
 
 
 def conditions_of(where: str) -> list[Condition]:

@@ -225,8 +225,6 @@ def test_somewhere_must_be_searched() -> None:
         ["--site-column", "site"],
         ["--as-of", "2026-01-01"],
         ["--gallery", "a.html"],
-        ["--geojson", "a.geojson"],
-        ["--method", "mean"],
         ["--allow-licence", "MIT"],
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -168,14 +168,19 @@ class RegionResult:
 
     def to_geojson(self, slide_id: str | None = None) -> dict[str, Any]:
         """A FeatureCollection, of all hits or of one slide's: QuPath opens them slide by slide."""
-        numbered = enumerate(self.hits, start=1)
-        wanted = ((rank, hit) for rank, hit in numbered if slide_id in {None, hit.slide_id})
-        features = [hit.to_feature(rank) for rank, hit in wanted]
-        return {"type": "FeatureCollection", "features": features}
+        return feature_collection(self.hits, slide_id)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per hit, for a table."""
         return [_row(rank, hit) for rank, hit in enumerate(self.hits, start=1)]
+
+
+def feature_collection(hits: Iterable[RegionHit], slide_id: str | None = None) -> dict[str, Any]:
+    """GeoJSON of regions, best first, or of those of one slide; each keeps its rank."""
+    numbered = enumerate(hits, start=1)
+    wanted = ((rank, hit) for rank, hit in numbered if slide_id in {None, hit.slide_id})
+    features = [hit.to_feature(rank) for rank, hit in wanted]
+    return {"type": "FeatureCollection", "features": features}
 
 
 def _row(rank: int, hit: RegionHit) -> dict[str, Any]:
