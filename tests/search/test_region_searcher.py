@@ -9,8 +9,15 @@ import pytest
 import shapely
 from PIL import Image
 
-from microtome.errors import FilterInvalid, ModelMismatch, QueryUnreadable, SettingError
-from microtome.search import region_bank, region_check, region_searcher
+from microtome.errors import (
+    DeadlinePassed,
+    FilterInvalid,
+    ModelMismatch,
+    QueryUnreadable,
+    SettingError,
+)
+from microtome.search import patience, region_bank, region_check, region_searcher
+from microtome.search.patience import Patience
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import ImageQuery, RegionQuery
 from microtome.search.region_placement import Placement, iou, moved
@@ -310,6 +317,23 @@ def test_an_outline_of_thousands_of_corners_is_searched_as_soon(searcher):
     assert time.process_time() - started < 15
     assert len(best.polygon) == 20_000
     assert best.score == pytest.approx(1, abs=1e-3)
+
+
+def test_an_outline_all_of_spikes_is_searched_with_a_simpler_one_and_that_is_said(searcher):
+    turns = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
+    spikes = np.tile([80.0, 200.0], 2000)
+    star = np.column_stack([500 + spikes * np.cos(turns), 500 + spikes * np.sin(turns)])
+    query = PolygonQuery("a", tuple(map(tuple, star.tolist())))
+    started = time.process_time()
+    result = searcher.search(query, RegionSettings(k=1, effort=QUICK))
+    assert time.process_time() - started < 15
+    assert any("too many corners" in note for note in result.notes)
+    assert (result.hits[0].slide_id, len(result.hits[0].polygon)) == ("a", 4000)
+
+
+def test_a_search_ends_when_nobody_waits_for_it(atlas):
+    with patience.shown(Patience(until_s=0)), pytest.raises(DeadlinePassed):
+        RegionSearcher(atlas, Palette()).search(box_around((500, 500), (128, 128)))
 
 
 def test_tiles_are_not_asked_for_by_an_outline(atlas):

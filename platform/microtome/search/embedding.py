@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.models.encoder import Encoder
+from microtome.search import patience
 from microtome.search.picture import cover
 from microtome.slides.slide import Pixels
 
@@ -30,8 +32,22 @@ def embed(encoder: Encoder, pixels: Pixels, tile_px: int) -> NDArray[np.float32]
         (Q, D) float32, each row of unit length.
     """
     tiles = cover(pixels, tile_px)
-    parts = [tiles[i : i + ENCODE_BATCH] for i in range(0, len(tiles), ENCODE_BATCH)]
-    return unit(np.concatenate([encoder.encode(part) for part in parts]))
+    return encoded(encoder, len(tiles), lambda part: tiles[part])
+
+
+def encoded(
+    encoder: Encoder, count: int, pictures: Callable[[slice], NDArray[np.uint8]]
+) -> NDArray[np.float32]:
+    """(count, D) vectors of unit length of so many pictures, which are asked for in parts.
+
+    Raises:
+        DeadlinePassed: nobody waits for them any more.
+    """
+    vectors = []
+    for start in range(0, count, ENCODE_BATCH):
+        patience.check()
+        vectors.append(encoder.encode(pictures(slice(start, start + ENCODE_BATCH))))
+    return unit(np.concatenate(vectors))
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_column
+from microtome.search import patience
 from microtome.search.region_around import Around, Box, read_around
 from microtome.search.region_asked import LookedAt
 from microtome.search.region_bank import Bank
@@ -124,6 +125,7 @@ def _distinct(outline: Any, fits: Iterable[Fit], most: int) -> list[Fit]:
     """The best fits, few of each place, so that other places have their turn."""
     places: list[list[_Laid]] = []
     for fit in fits:
+        patience.check()
         one = _Laid(fit, moved(outline, fit.placement))
         place = next((there for there in places if there[0].iou(one) > SAME_PLACE), None)
         if place is None:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.search import patience
 from microtome.search.region_around import Around
 from microtome.search.region_bank import LEAST_SHARE
 from microtome.search.region_eye import Eye
@@ -107,6 +108,7 @@ def check(eye: Eye, outline: Any, fits: Sequence[Fit]) -> list[Checked]:
 def laid(outline: Any, placement: Placement, around: Around, most: int = TILES) -> Laid:
     """Which tiles of the slide's grid a query lies on; an even sample of at most so many."""
     tile_px, stride_px = around.tile_px, around.stride_px
+    patience.check()
     region = moved(outline, placement)
     low, high = np.split(np.array(region.bounds), 2)
     first = np.ceil((low - tile_px) / stride_px).astype(np.int64)

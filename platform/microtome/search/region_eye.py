@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.models.encoder import Encoder
-from microtome.search.embedding import ENCODE_BATCH, unit
+from microtome.search.embedding import encoded
 from microtome.search.region_asked import LookedAt
 from microtome.search.region_picture import tile_of
 from microtome.search.region_placement import Floats
@@ -48,11 +48,10 @@ class Eye:
 
     def vectors(self, points: Floats, turns: Floats) -> NDArray[np.float32]:
         """(N, D) of unit length, of those pictures."""
-        starts = range(0, len(points), ENCODE_BATCH)
-        parts = [slice(start, start + ENCODE_BATCH) for start in starts]
-        made = [self.encoder.encode(self.pictures(points[part], turns[part])) for part in parts]
         self.embedded += len(points)
-        return unit(np.concatenate(made))
+        return encoded(
+            self.encoder, len(points), lambda part: self.pictures(points[part], turns[part])
+        )
 
     def tissue(self, points: Floats, turns: Floats) -> NDArray[np.bool_]:
         """(N,) whether at least half of each picture is darker than glass; nothing is embedded."""

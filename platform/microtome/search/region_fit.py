@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.search import patience
 from microtome.search.region_around import Around
 from microtome.search.region_bank import STEPS_PER_TILE, Bank
 from microtome.search.region_placement import Floats, Placement, turns
@@ -98,6 +99,7 @@ def fitted(bank: Bank, around: Around, reach_px: float, spread_px: float) -> lis
         reach_px: of the query, from its middle to its furthest corner.
         spread_px: how far the middle may be off, and a little more.
     """
+    patience.check()
     if not len(around.row_ids):
         return []
     pairs = _Pairs.of(bank, around)

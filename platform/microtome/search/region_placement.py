@@ -76,7 +76,11 @@ def shares(outline: Any, centres: Floats, side_px: float) -> Floats:
     x, y = centres.T
     half = side_px / 2
     squares = shapely.box(x - half, y - half, x + half, y + half)
-    common = shapely.area(shapely.intersection(outline, squares))
+    shapely.prepare(outline)
+    inside = shapely.contains_properly(outline, squares)
+    rim = ~inside & shapely.intersects(outline, squares)  # few of many: only they are cut
+    common = np.where(inside, float(side_px) ** 2, 0.0)
+    common[rim] = shapely.area(shapely.intersection(outline, squares[rim]))
     share: Floats = common / min(side_px**2, outline.area)
     return share
 
