@@ -215,20 +215,21 @@ def test_a_vocabulary_puts_every_vector_down_once_under_a_near_word(atlas):
     refreshed(atlas, least_slides=10)
     held = stored(atlas)
     words = held.words["vector"]
-    assert sorted(words.owners.tolist()) == np.arange(SLIDES).repeat(TILES).tolist()
+    assert sorted(words.members.tolist()) == list(range(SLIDES * TILES))
     vectors = unit(held.vectors(np.arange(SLIDES)))
     found, cosines = words.nearest(vectors, 3, topics=len(words.topics))
     best = (vectors @ words.words.T).max(axis=1)
     assert np.allclose(cosines[:, 0], best, atol=1e-6)
-    owners, ranks = words.owners_near(found[100])
-    assert 100 // TILES in owners
-    assert len(set(owners.tolist())) == len(owners)
-    assert (ranks < 3).all()
+    members, ranks = words.members_near(found[100])
+    assert 100 in members[ranks == 0]
+    assert held.owners[members].tolist() == (members // TILES).tolist()
+    assert (np.diff(ranks) >= 0).all()
+    assert ranks.max() < 3
 
 
 def test_a_vocabulary_of_few_vectors_has_one_word():
     vectors = unit(half_precision(5))
-    words = Words.of(lambda at: vectors[at], np.arange(5, dtype=np.int32))
+    words = Words.of(lambda at: vectors[at], 5)
     assert len(words.words) == 1
     assert words.nearest(vectors, 4, topics=3)[0][:, 0].tolist() == [0] * 5
     assert (words.nearest(vectors, 4, topics=3)[0][:, 1:] == -1).all()

@@ -132,6 +132,23 @@ def test_candidates_that_are_looked_up_are_the_nearest_of_many(many, monkeypatch
     assert np.mean(shares) >= 0.9
 
 
+@pytest.mark.parametrize(
+    ("method", "where"), [("mosaic", "x < 2"), ("mosaic", "x < 1"), ("mean", "x < 5")]
+)
+def test_candidates_are_as_near_where_a_filter_takes_tiles_out_of_every_slide(
+    many, monkeypatch, method, where
+):
+    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 20, "mean": 100})
+    searcher, shares = SlideSearcher(many), []
+    for number in range(0, 600, 30):
+        asked = {"method": method, "where": where, "k": 5, "exclude": "slide"}
+        quick = search(searcher, SlideQuery(slide_name(number)), **asked)
+        exact = search(searcher, SlideQuery(slide_name(number)), exact=True, **asked)
+        assert quick.path == "index"
+        shares.append(len(set(names(quick)) & set(names(exact))) / 5)
+    assert np.mean(shares) >= 0.9
+
+
 def test_a_filter_that_leaves_few_is_answered_by_comparing_them_all(many, monkeypatch):
     monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
     asked = {"where": f"slide_id < '{slide_name(50)}'", "k": 60}

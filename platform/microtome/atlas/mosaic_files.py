@@ -21,13 +21,13 @@ import pyarrow as pa
 from microtome.atlas.derived import Derived, IndexUnusable
 
 FOLDER = "_mosaics"
-FORMAT = 1
+FORMAT = 2
 CARD = "mosaics.json"
 SLIDES = "slides.arrow"
 VECTORS = "vectors.npy"
 ARRAYS = ("row_ids", "weights", "means")
 VOCABULARIES = ("vector", "mean")
-WORD_PARTS = ("topics", "topic_starts", "words", "word_starts", "owners")
+WORD_PARTS = ("topics", "topic_starts", "words", "word_starts", "members")
 LEAST_SLIDES = 1024
 """Of fewer slides there are no vocabularies: all are compared."""
 

@@ -97,18 +97,11 @@ def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
 
 
 def _write_words(draft: Draft) -> None:
-    vectors = np.load(draft.folder / VECTORS, mmap_mode="r")
-    with pa.memory_map(str(draft.folder / SLIDES)) as file:
-        firsts = pa.ipc.open_file(file).read_all()["first"].to_numpy()
-    sizes = np.diff(np.append(firsts, len(vectors)))
-    slides = np.arange(len(firsts), dtype=np.int32)
-    _write_vocabulary(draft, "vector", vectors, slides.repeat(sizes))
-    _write_vocabulary(draft, "mean", np.load(draft.folder / "means.npy"), slides)
+    _write_vocabulary(draft, "vector", np.load(draft.folder / VECTORS, mmap_mode="r"))
+    _write_vocabulary(draft, "mean", np.load(draft.folder / "means.npy"))
 
 
-def _write_vocabulary(
-    draft: Draft, name: str, vectors: NDArray[np.float16], owners: NDArray[np.int32]
-) -> None:
-    words = Words.of(lambda places: unit(vectors[places]), owners)
+def _write_vocabulary(draft: Draft, name: str, vectors: NDArray[np.float16]) -> None:
+    words = Words.of(lambda places: unit(vectors[places]), len(vectors))
     for part, file in zip(WORD_PARTS, word_files(name), strict=True):
         np.save(draft.folder / file, getattr(words, part), allow_pickle=False)

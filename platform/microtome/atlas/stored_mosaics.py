@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ class StoredMosaics:
 
     def __len__(self) -> int:
         return len(self.slide_ids)
+
+    @cached_property
+    def owners(self) -> NDArray[np.int32]:
+        """(M,): the number of the slide that each representative is of."""
+        return np.arange(len(self), dtype=np.int32).repeat(np.diff(self.firsts))
 
     def vectors(self, slides: NDArray[np.int64]) -> NDArray[np.float16]:
         """The vectors of all representatives of some slides, one slide after the other.

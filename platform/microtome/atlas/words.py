@@ -4,7 +4,7 @@ Each vector is put down under a word, the nearest of so many centres that about 
 come under each. The words lie under topics, √words of them: to find the words nearest to a vector,
 it is compared with the topics, and with the words under its nearest few topics (Nistér & Stewénius,
 "Scalable recognition with a vocabulary tree", CVPR 2006). What that costs grows as √words, and what
-is put down under the words found doesn't grow at all. Put down is only whose a vector is: what is
+is put down under the words found doesn't grow at all. Put down is only which vector it is: what is
 found is compared exactly afterwards.
 """
 
@@ -39,27 +39,27 @@ class Words:
         topic_starts: (T + 1,) int64: the words under topic t are those from its start to the next.
         words: (W, D) float32 of unit length, topic by topic.
         word_starts: (W + 1,) int64: likewise what is put down under each word.
-        owners: (M,) int32: whose vectors they are, word by word.
+        members: (M,) int32: the places of the vectors, word by word.
     """
 
     topics: Vectors
     topic_starts: NDArray[np.int64]
     words: Vectors
     word_starts: NDArray[np.int64]
-    owners: NDArray[np.int32]
+    members: NDArray[np.int32]
 
     @classmethod
-    def of(cls, read: Read, owners: NDArray[np.int32]) -> Self:
-        """A vocabulary for M vectors, M ≥ 1, with all of them put down.
+    def of(cls, read: Read, count: int) -> Self:
+        """A vocabulary for so many vectors, at least one, with all of them put down.
 
         Args:
             read: the vectors.
-            owners: (M,) whose each is.
+            count: how many there are.
         """
-        wanted = max(1, round(len(owners) / PER_WORD))
+        wanted = max(1, round(count / PER_WORD))
         amount = max(1, round(np.sqrt(wanted)))
-        topics = cluster(read(_spread(len(owners), TOPIC_SAMPLE * amount)), amount, ROUNDS)
-        sample = read(_spread(len(owners), WORD_SAMPLE * wanted))
+        topics = cluster(read(_spread(count, TOPIC_SAMPLE * amount)), amount, ROUNDS)
+        sample = read(_spread(count, WORD_SAMPLE * wanted))
         own = nearest_of(sample, topics)[0]
         lists = []
         for number, topic in enumerate(topics):
@@ -67,16 +67,18 @@ class Words:
             share = max(1, round(wanted * len(members) / len(sample)))
             lists.append(cluster(members, share, ROUNDS) if len(members) else topic[None])
         starts = _starts([len(words) for words in lists])
-        bare = cls(topics, starts, np.concatenate(lists), np.zeros(1, np.int64), owners[:0])
-        return bare.holding(read, owners)
+        bare = cls(
+            topics, starts, np.concatenate(lists), np.zeros(1, np.int64), np.empty(0, np.int32)
+        )
+        return bare.holding(read, count)
 
-    def holding(self, read: Read, owners: NDArray[np.int32]) -> Self:
-        """The same words, with these vectors put down under them."""
-        places = np.arange(len(owners))
+    def holding(self, read: Read, count: int) -> Self:
+        """The same words, with so many vectors put down under them."""
+        places = np.arange(count)
         blocks = (read(places[i : i + BLOCK_ROWS]) for i in range(0, len(places), BLOCK_ROWS))
         own = np.concatenate([self.nearest(b, 1, TOPICS_OF_A_MEMBER)[0][:, 0] for b in blocks])
         starts = _starts(np.bincount(own, minlength=len(self.words)).tolist())
-        by_word = owners[np.argsort(own, kind="stable")]
+        by_word = np.argsort(own, kind="stable").astype(np.int32)
         return type(self)(self.topics, self.topic_starts, self.words, starts, by_word)
 
     def nearest(
@@ -102,19 +104,18 @@ class Words:
         order = np.argsort(-cosines, axis=1, kind="stable")
         return np.take_along_axis(words, order, 1), np.take_along_axis(cosines, order, 1)
 
-    def owners_near(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Whose vectors are put down under some words.
+    def members_near(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Which vectors are put down under some words.
 
         Args:
             words: (N,) numbers, nearest first.
 
         Returns:
-            Each owner once, and the place in `words` of the first under which it is.
+            Their places, and for each the place in `words` of the one under which it is, ascending.
         """
-        held = [self.owners[self.word_starts[w] : self.word_starts[w + 1]] for w in words.tolist()]
-        places = np.repeat(np.arange(len(held)), [len(owners) for owners in held])
-        owners, first = np.unique(np.concatenate([self.owners[:0], *held]), return_index=True)
-        return owners, places[first]
+        held = [self.members[self.word_starts[w] : self.word_starts[w + 1]] for w in words.tolist()]
+        places = np.repeat(np.arange(len(held)), [len(members) for members in held])
+        return np.concatenate([self.members[:0], *held]), places
 
     def _asking(self, vectors: Vectors, topics: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """By topic, the vectors to whose nearest few topics it belongs."""

@@ -12,14 +12,16 @@ Slides of one case are one: the best of all their representatives, the mean of a
 
 Where there are many slides, candidates are looked up in the vocabulary of the stored mosaics: a
 slide gains, for each of the query's vectors, by how much the nearest word it comes under is nearer
-than the last one looked under. The best are then compared exactly.
+than the last one looked under. The best are then compared exactly. Of what a filter takes away, a
+slide gains nothing; where it leaves a part of each, so many more are compared, as the little that
+is left says less.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,16 +138,15 @@ def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, boo
         field: among what is looked.
     """
     free = np.flatnonzero(field.groups >= 0)
-    wanted = math.ceil(CANDIDATES[words] * field.effort)
-    stored = field.bank.parts[0].mosaics
-    exact = True
+    part, exact = field.bank.parts[0], True
+    stored = part.mosaics
     if isinstance(stored, StoredMosaics) and words in stored.words and not field.exact:
         looked_up = free[free < len(stored)]
+        wanted = CANDIDATES[words] * field.effort / _share_kept(part, looked_up)
         if len(looked_up) > wanted:
-            effort = field.effort * math.sqrt(len(stored) / len(looked_up))
-            gains = _gains(stored, words, vectors, effort)[looked_up]
-            best = looked_up[np.argpartition(-gains, wanted)[:wanted]]
-            chosen = np.concatenate([best, free[free >= len(stored)]])
+            gains = _gains(part, words, vectors, field.effort * _effort(part, words, looked_up))
+            best = np.argpartition(-gains[looked_up], math.ceil(wanted) - 1)[: math.ceil(wanted)]
+            chosen = np.concatenate([looked_up[best], free[free >= len(stored)]])
             free, exact = free[np.isin(field.groups[free], field.groups[chosen])], False
     order = np.argsort(field.groups[free], kind="stable")
     return free[order], exact
@@ -157,11 +158,12 @@ def best_cosines(vectors: Vectors, part: Part, slides: Numbers) -> Vectors:
     parts = [np.empty((len(vectors), 0), np.float32)]
     for start in range(0, len(slides), step):
         some = slides[start : start + step]
-        cosines = vectors @ unit(part.mosaics.vectors(some)).T
+        stored, counts = part.mosaics.vectors(some), sizes(part.mosaics, some)
         if part.kept is not None:
-            cosines[:, ~part.kept[places(part.mosaics, some)]] = -np.inf
-        starts = _starts(sizes(part.mosaics, some))
-        parts.append(np.maximum.reduceat(cosines, starts, axis=1))
+            kept = part.kept[places(part.mosaics, some)]
+            stored, counts = stored[kept], np.add.reduceat(kept, _starts(counts), dtype=np.int64)
+        cosines = vectors @ unit(stored).T
+        parts.append(np.maximum.reduceat(cosines, _starts(counts), axis=1))
     return np.concatenate(parts, axis=1)
 
 
@@ -181,8 +183,25 @@ def weighted_medians(values: Vectors, weights: NDArray[np.float64]) -> Vectors:
     return medians
 
 
-def _gains(stored: StoredMosaics, name: str, vectors: Vectors, effort: float) -> Vectors:
+def _share_kept(part: Part, slides: Numbers) -> float:
+    """Share of the representatives of some slides that count."""
+    if part.kept is None or not len(slides):
+        return 1.0
+    return float(part.kept[places(part.mosaics, slides)].mean())
+
+
+def _effort(part: Part, words: str, slides: Numbers) -> float:
+    """How much further to look in a vocabulary where only some slides, or parts of them, count."""
+    members = len(part.places) if words == "mean" else len(part.mosaics.row_ids)
+    there = len(slides)
+    if words == "vector":
+        there = sizes(part.mosaics, slides).sum() * _share_kept(part, slides)
+    return math.sqrt(members / there)
+
+
+def _gains(part: Part, name: str, vectors: Vectors, effort: float) -> Vectors:
     """(S,) how much each stored slide gains by the words that it comes under."""
+    stored, kept = cast(StoredMosaics, part.mosaics), part.kept if name == "vector" else None
     words = stored.words[name]
     count = min(MOST_WORDS, max(LEAST_WORDS, WORDS // len(vectors)))
     count = min(len(words.words), math.ceil(count * effort))
@@ -190,8 +209,12 @@ def _gains(stored: StoredMosaics, name: str, vectors: Vectors, effort: float) ->
     gains = np.zeros(len(stored), np.float32)
     for own, near in zip(found, cosines, strict=True):
         own = own[own >= 0]  # noqa: PLW2901
-        owners, first = words.owners_near(own)
-        gains[owners] += near[first] - near[len(own) - 1] + np.finfo(np.float32).eps
+        members, ranks = words.members_near(own)
+        if kept is not None:
+            members, ranks = members[kept[members]], ranks[kept[members]]
+        slides = stored.owners[members] if name == "vector" else members
+        slides, first = np.unique(slides, return_index=True)
+        gains[slides] += near[ranks[first]] - near[len(own) - 1] + np.finfo(np.float32).eps
     return gains
 
 
