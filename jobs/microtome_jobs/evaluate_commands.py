@@ -156,11 +156,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             group=group,
             peers=peers,
             limit=limit,
+            ks=tuple(sorted({*k})) if k else KS,
             seed=seed,
             cache=cache or default_cache(),
             options=EncoderOptions(device, precision, tuple(allow_licence or ())),
         )
-        evaluation = run(asked, tuple(sorted({*k})) if k else KS)
+        evaluation = run(asked)
         if page is not None:
             write_page(page, evaluation)
         if as_json:
@@ -171,8 +172,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
                 err.print(f"wrote {page}", style="dim", markup=False, highlight=False)
 
 
-def run(asked: Asked, ks: tuple[int, ...]) -> Evaluation:
-    """Embed, with a bar that shows how far it is, and judge."""
+def run(asked: Asked) -> Evaluation:
+    """Embed and judge, with bars that show how far it is, and how long it will take."""
     from rich.progress import Progress
 
     from microtome.evaluation.contenders import gather
@@ -185,7 +186,9 @@ def run(asked: Asked, ks: tuple[int, ...]) -> Evaluation:
             return lambda more: bar.advance(task, more)
 
         collection, contenders = gather(asked, track)
-    return judge(asked.protocol, collection, contenders, ks=ks, seed=asked.seed)
+        return judge(
+            asked.protocol, collection, contenders, ks=asked.ks, seed=asked.seed, track=track
+        )
 
 
 def list_protocols(*, as_json: bool) -> None:
@@ -203,10 +206,12 @@ def list_protocols(*, as_json: bool) -> None:
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print a table for each arm, then what must be said beside it."""
     from microtome.console import out
-    from microtome.evaluation.report import sentences, table_metrics, table_rows
+    from microtome.evaluation.report import drawn_from, sentences, table_metrics, table_rows
 
     for arm in evaluation.arms:
-        title = f"{evaluation.collection.name}, {arm.name}: % (95 % interval)"
+        drawn = drawn_from(evaluation, arm)
+        interval = f" (95 % interval, {drawn})" if drawn else ""
+        title = f"{evaluation.collection.name}, {arm.name}: %{interval}"
         columns = ["model", *table_metrics(evaluation)]
         print_table(title, table_rows(evaluation, arm), columns)
         out.print()

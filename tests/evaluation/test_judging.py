@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import EvaluationError, NothingToFind, VectorsInvalid
+from microtome.evaluation import judging
 from microtome.evaluation.judging import Labelled, judge_vectors
 from microtome.evaluation.left_out import LeftOut
 from microtome.evaluation.neighbours import nearest_in
@@ -40,9 +41,9 @@ def test_map_at_r_against_a_slow_loop(seed, images, classes, block_bytes):
     if not any(query.to_find for query in queries):
         return
 
-    judged = judge_vectors(
-        both, both, ks=(1, 3), left_out=left_out, depth=3, block_bytes=block_bytes
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "BLOCK_BYTES", block_bytes)
+        judged = judge_vectors(both, both, ks=(1, 3), left_out=left_out, depth=3)
 
     assert judged.neighbours.depth == 3
     assert judged.scores.values["mAP@R"] == pytest.approx(plain_metrics.map_at_r(queries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from microtome.errors import NothingToFind, SettingError, VectorsInvalid
 from microtome.evaluation.collection import Collection
 from microtome.evaluation.contenders import Asked, gather
-from microtome.evaluation.evaluate import Contender, Evaluation, evaluate, left_out_of
+from microtome.evaluation.evaluate import Contender, Evaluation, evaluate
 from microtome.evaluation.neighbours import nearest_in
 from microtome.evaluation.peers import random_vectors
+from microtome.evaluation.planning import left_out_of
 from microtome.evaluation.protocols import PROTOCOLS, protocol_named
-from microtome.evaluation.report import sentences
+from microtome.evaluation.remarks import remarks
+from microtome.evaluation.report import drawn_from, sentences
 from microtome.evaluation.sources import read_images
 from support.evaluated_sets import PUBLISHED
 
@@ -60,16 +63,6 @@ def test_random_vectors_score_chance(name: str, collected: Collected) -> None:
             # 4 standard errors, with room for the lone value that a small set gives throughout.
             error = np.std(scored) / DRAWS**0.5
             assert np.mean(scored) == pytest.approx(expected, abs=4 * error + 1e-6), metric
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_protocol_says_what_it_does(name: str, collected: Collected) -> None:
-    collection = collected(name)
-    for arm in PROTOCOLS[name].arms(collection, 0):
-        assert len(PROTOCOLS[name].definition) > 100
-        assert arm.about.endswith(".")
-        assert len(arm.queries) > 0
-        assert len(arm.gallery) > 0
 
 
 # protocol, what no query may share with what it finds
@@ -209,6 +202,72 @@ def test_a_k_larger_than_the_gallery_is_said_and_counts_as_missing() -> None:
 def test_vectors_that_can_t_be_judged_are_refused(vectors: np.ndarray, problem: str) -> None:
     with pytest.raises(VectorsInvalid, match=problem):
         judged("folder", collection_of([0, 0, 1, 1], ["p", "q", "p", "q"]), vectors)
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ([f"p{i}" for i in range(40)], None),
+        ([f"p{i % 10}" for i in range(40)], "an interval from 10 groups by patient is too narrow"),
+        ([f"p{i % 4}" for i in range(40)], "nothing is certain"),
+    ],
+)
+def test_an_interval_from_few_is_called_too_narrow(
+    groups: list[str | None], said: str | None
+) -> None:
+    found = judged("folder", collection_of([i // 4 % 3 for i in range(40)], groups))
+    notes = " ".join(sentences(found))
+    assert said in notes if said else "too narrow" not in notes
+    assert drawn_from(found, found.arms[0]) == f"drawn from {len(set(groups))} groups by patient"
+
+
+def test_without_groups_it_is_said_that_queries_were_drawn() -> None:
+    found = judged("folder", collection_of([0, 0, 1, 1], [None] * 4))
+    assert "from 4 queries, as nobody says" in drawn_from(found, found.arms[0])
+
+
+@pytest.mark.parametrize("name", ["kimia24", "kimia24c", "pannuke", "bracs", "bach", "crc"])
+def test_a_part_of_a_published_set_is_said_to_be_one(name: str, collected: Collected) -> None:
+    notes = " ".join(judged(name, collected(name)).notes)
+    assert f"not the published figures of {name}" in notes
+
+
+def test_a_set_of_the_published_size_is_taken_at_its_word() -> None:
+    labels = np.arange(400) % 4
+    collection = Collection(
+        "mine", tuple("abcd"), labels, (None,) * 400, ("all",) * 400, tuple(map(str, labels))
+    )
+    assert remarks(PROTOCOLS["bach"], collection) == ()
+    (note,) = remarks(PROTOCOLS["bach"], collection.take(np.flatnonzero(labels)))
+    assert "images 300 of 400, classes 3 of 4" in note
+
+
+@pytest.mark.parametrize("name", ["bach", "pannuke"])
+def test_folds_by_image_take_no_groups(name: str) -> None:
+    with pytest.raises(SettingError, match="takes no --group"):
+        Asked(PROTOCOLS[name], vectors="v.npz", group="patient")
+
+
+@pytest.mark.parametrize("given", [{"ks": (0,)}, {"ks": (1, 1001)}, {"seed": -1}, {"limit": 1}])
+def test_numbers_that_are_none_are_refused_before_anything_is_read(given: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=r"k must be|seed must be|limit must be"):
+        Asked(PROTOCOLS["folder"], "gone", **given)
+
+
+def test_judging_tells_how_far_it_is() -> None:
+    told: list[tuple[str, int, list[int]]] = []
+
+    def track(name: str, total: int) -> Callable[[int], object]:
+        told.append((name, total, []))
+        return told[-1][2].append
+
+    collection = collection_of([0, 0, 1, 1], ["p", "q", "p", "q"])
+    evaluate(PROTOCOLS["folder"], collection, [Contender("x", random_vectors(4, 0))], track=track)
+
+    assert [(name, total, sum(done)) for name, total, done in told] == [
+        ("x, leave one image out", 4, 4),
+        ("x, leave one patient out", 4, 4),
+    ]
 
 
 def test_unknown_names_and_missing_splits_are_settings() -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from microtome.evaluation.protocols import PROTOCOLS
 from microtome_jobs.evaluate_commands import app
 from support.coloured_atlas import MeanColour, make_atlas
+from support.labelled_sets import write_pictures
 from support.made_patches import write_patches
 
 
@@ -74,7 +75,14 @@ def test_models_and_peers_stand_in_one_table_and_on_one_page(
 def test_people_get_a_table_and_sentences(patches: Path, cache: Path) -> None:
     done = call("folder", "--data", patches, "--cache", cache)
     assert done.exit_code == 0
-    for said in ("leave one group out", "(chance)", "R@1", "mMV@5", "tissue: R@1 is"):
+    for said in (
+        "leave one group out",
+        "(chance)",
+        "drawn from 15 groups",
+        "R@1",
+        "mMV@5",
+        "tissue: R@1 is",
+    ):
         assert said in done.output
 
 
@@ -170,6 +178,34 @@ def test_what_can_t_be_judged_is_one_json_error(
     done = call(*(word.format(patches) for word in words), "--cache", cache, "--json")
     assert done.exit_code == code, done.output
     assert json.loads(done.stdout)["error"]["cause"] == cause
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["folder", "-k", "0"], ["folder", "--seed", "-1"], ["pannuke"], ["bach", "--group", "x"]],
+    ids=["k", "seed", "one fold", "group"],
+)
+def test_what_can_t_be_judged_is_refused_before_anything_is_embedded(
+    words: list[str], tmp_path: Path
+) -> None:
+    data = write_pictures(tmp_path / "set", [f"images/fold1_{i}_Lung.png" for i in range(4)])
+    done = call(*words, "--data", data, "--cache", tmp_path / "cache", "--json")
+    assert json.loads(done.stdout)["error"]["cause"] == "setting"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_classes_without_a_second_patient_are_refused_before_anything_is_embedded(
+    tmp_path: Path,
+) -> None:
+    data = write_pictures(tmp_path / "set", [f"Grade{i}_Patient_{i}.png" for i in (1, 2, 3)])
+    done = call("crc", "--data", data, "--cache", tmp_path / "cache", "--json")
+    assert json.loads(done.stdout)["error"]["cause"] == "nothing-to-find"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_k_needn_t_hold_1(patches: Path, cache: Path) -> None:
+    facts = answer("folder", "--data", patches, "--cache", cache, "-k", "5")
+    assert facts["collapse"][0]["queries"] > 0
 
 
 def test_breakhis_shows_what_leaving_an_image_out_hides(real_data: Path, cache: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from microtome.config import check_whole
 from microtome.errors import ImageUnreadable, SettingError
 from microtome.evaluation.atlas_tiles import Wanted, read_tiles
 from microtome.evaluation.collection import Collection, limited
 from microtome.evaluation.embedding import default_cache, embed
-from microtome.evaluation.evaluate import Contender
+from microtome.evaluation.evaluate import Contender, Track
 from microtome.evaluation.grouping import regrouped
+from microtome.evaluation.metrics import KS
 from microtome.evaluation.peers import ColourHistogram, missing_peers, random_vectors
+from microtome.evaluation.planning import check_ks, planned
 from microtome.evaluation.protocols import Protocol
 from microtome.evaluation.sources import read_images
 from microtome.evaluation.vectors_file import read_vectors
@@ -25,9 +28,6 @@ from microtome.models.registry import FILE_MARK, TIMM_PREFIX, load_encoder, ship
 
 DEFAULT_MODEL = "tissue"
 ATLAS = "atlas"
-
-Track = Callable[[str, int], Callable[[int], object]]
-"""Is told what begins and how much of it there is, and gives what to tell each advance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,14 @@ class Asked:
         group: column or pattern, see `grouping.regrouped`.
         peers: whether peers stand beside them.
         limit: most images, drawn; None for all.
+        ks: how many neighbours the metrics look at.
         seed: of draws and random vectors.
         cache: folder where vectors of images are kept.
         options: how models run.
 
     Raises:
-        SettingError: neither data nor vectors, or both.
+        SettingError: neither data nor vectors, or both; groups that the protocol can't heed; k,
+            seed or limit is none.
     """
 
     protocol: Protocol
@@ -59,6 +61,7 @@ class Asked:
     group: str | None = None
     peers: bool = False
     limit: int | None = None
+    ks: tuple[int, ...] = KS
     seed: int = 0
     cache: Path = field(default_factory=default_cache)
     options: EncoderOptions = DEFAULT_OPTIONS
@@ -74,6 +77,17 @@ class Asked:
             raise SettingError("--vectors are judged as they are: they take no --model")
         if self.labels is not None and self.vectors is None:
             raise SettingError("--labels belong to --vectors")
+        if self.group is not None and not self.protocol.takes_groups:
+            raise SettingError(
+                f"the protocol {self.protocol.name} deals images to folds, whoever they are of: it "
+                "takes no --group",
+                remedy=f"The protocol folder leaves groups out: folder --data "
+                f"{self.protocol.kind}:PATH --group …",
+            )
+        check_ks(self.ks)
+        check_whole("seed", self.seed, least=0)
+        if self.limit is not None:
+            check_whole("limit", self.limit, least=2)
 
 
 def gather(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
@@ -103,8 +117,9 @@ def shown_name(name: str) -> str:
 def _of_images(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
     everything = read_images(asked.protocol, str(asked.data), asked.group)
     collection, _ = limited(everything, asked.limit, asked.seed)
+    planned(asked.protocol, collection, asked.seed)  # refused before any work
     names = asked.models or (DEFAULT_MODEL,)
-    encoders = [load_encoder(name, asked.options) for name in names]  # refused before any work
+    encoders = [load_encoder(name, asked.options) for name in names]
     cards = [encoder.card for encoder in encoders]
     made = [
         _embedded(collection, shown, encoder, asked, track)
@@ -117,6 +132,7 @@ def _of_images(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]
 def _of_atlas(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
     wanted = Wanted(str(asked.data), asked.models, asked.group, asked.limit, asked.seed)
     tiles = read_tiles(wanted)
+    planned(asked.protocol, tiles.collection, asked.seed)  # before peers look at pictures
     made = [
         Contender(name, tiles.vectors[card.model_id], card.model_id, _about(card, "stored vectors"))
         for name, card in zip(

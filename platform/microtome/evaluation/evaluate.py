@@ -5,28 +5,29 @@ collection → arms → for each contender: neighbours, metrics, intervals → c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.errors import NothingToFind, VectorsInvalid
+from microtome.errors import VectorsInvalid
 from microtome.evaluation.arms import Arm
 from microtome.evaluation.chance import recall_by_chance
 from microtome.evaluation.collapse import Answered, Collapse, collapse_between
-from microtome.evaluation.collection import Collection
+from microtome.evaluation.collection import Collection, Places
 from microtome.evaluation.intervals import Interval, intervals
 from microtome.evaluation.judging import Labelled, judge_vectors
 from microtome.evaluation.leakage import Leakage, Side, check
-from microtome.evaluation.left_out import LeftOut, findable
 from microtome.evaluation.matched import matched_recall
 from microtome.evaluation.metrics import KS, Scores
 from microtome.evaluation.neighbours import Neighbours
-from microtome.evaluation.protocols import Protocol, can_leave_groups
+from microtome.evaluation.planning import check_ks, findable_in, left_out_of, planned
+from microtome.evaluation.protocols import Protocol
+from microtome.evaluation.remarks import remarks
 
-SHOWN: Final = 5
+Track = Callable[[str, int], Callable[[int], object]]
+"""Is told what begins and how much of it there is, and gives what to tell each advance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class Evaluation:
     def chance_curve(self, arm: Arm, most: int) -> NDArray[np.float64]:
         """(most,) R@k of a random order for k = 1 … most."""
         ks = range(1, most + 1)
-        chances = recall_by_chance(*_counts(self.collection, arm), ks)
+        chances = recall_by_chance(*findable_in(self.collection, arm), ks)
         return np.array([chances[f"R@{k}"] for k in ks])
 
     def of_arm(self, arm: Arm) -> list[Outcome]:
@@ -121,6 +122,7 @@ def evaluate(
     *,
     ks: Sequence[int] = KS,
     seed: int = 0,
+    track: Track = lambda *_: int,
 ) -> Evaluation:
     """Judge contenders.
 
@@ -130,17 +132,21 @@ def evaluate(
         contenders: vectors of all of them; one at least.
         ks: how many neighbours the metrics look at.
         seed: of folds and draws.
+        track: is told how many queries of each contender were answered.
 
     Raises:
-        SettingError: the collection lacks a split, or k is no whole number from 1.
+        SettingError: see `planned` and `check_ks`.
         NothingToFind: no query has anything that could be found.
         VectorsInvalid: vectors of another number of things, or that aren't finite.
     """
+    check_ks(ks)
+    arms = planned(protocol, collection, seed)
     _check_numbers(collection, contenders)
-    arms = protocol.arms(collection, seed)
-    for arm in arms:
-        _check_findable(collection, arm)
-    outcomes = [_outcome(collection, one, arm, ks, seed) for one in contenders for arm in arms]
+    outcomes = [
+        _outcome(collection, one, arm, ks, seed, track(f"{one.name}, {arm.name}", len(arm.queries)))
+        for one in contenders
+        for arm in arms
+    ]
     pairs = zip(outcomes[::2], outcomes[1::2], strict=True) if len(arms) == 2 else ()
     return Evaluation(
         protocol,
@@ -148,65 +154,62 @@ def evaluate(
         arms,
         tuple(outcomes),
         tuple(_chance(collection, arm, ks) for arm in arms),
-        tuple(_leakage(collection, arm, contenders[0]) for arm in arms),
+        tuple(_leakage(collection, outcome) for outcome in outcomes[: len(arms)]),
         tuple(_collapse(collection, *pair, seed) for pair in pairs),
         tuple(ks),
         seed,
-        (*collection.notes, *_notes(protocol, collection)),
+        (*collection.notes, *remarks(protocol, collection)),
     )
-
-
-def left_out_of(arm: Arm) -> LeftOut | None:
-    """What the queries of an arm may not find."""
-    if arm.apart is None:
-        return None
-    return LeftOut(arm.apart[arm.queries], arm.apart[arm.gallery])
 
 
 def _outcome(
-    collection: Collection, contender: Contender, arm: Arm, ks: Sequence[int], seed: int
+    collection: Collection,
+    contender: Contender,
+    arm: Arm,
+    ks: Sequence[int],
+    seed: int,
+    advance: Callable[[int], object],
 ) -> Outcome:
     queries, gallery = (
-        Labelled(contender.vectors[side], collection.labels[side])
+        Labelled(_rows(contender.vectors, side), collection.labels[side])
         for side in (arm.queries, arm.gallery)
     )
-    judged = judge_vectors(queries, gallery, ks, left_out=left_out_of(arm))
+    judged = judge_vectors(queries, gallery, ks, left_out=left_out_of(arm), advance=advance)
     groups = [collection.groups[place] for place in arm.queries.tolist()]
     drawn = intervals(judged.scores, groups, seed)
     return Outcome(contender, arm, judged.neighbours, judged.scores, drawn)
 
 
-def _counts(collection: Collection, arm: Arm) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(Q,) each: how many of its class a query may find, and how many at all."""
-    left_out = left_out_of(arm)
-    asked, found = collection.labels[arm.queries], collection.labels[arm.gallery]
-    anything = findable(np.zeros_like(asked), np.zeros_like(found), left_out)
-    return findable(asked, found, left_out), anything
+def _rows(vectors: NDArray[np.float32], side: Places) -> NDArray[np.float32]:
+    """The vectors of one side; the very array where that is everybody, who may be millions."""
+    everybody = len(side) == len(vectors)  # sides name each but once, in order
+    return vectors if everybody else vectors[side]
 
 
 def _chance(collection: Collection, arm: Arm, ks: Sequence[int]) -> dict[str, float]:
-    return recall_by_chance(*_counts(collection, arm), ks)
+    return recall_by_chance(*findable_in(collection, arm), ks)
 
 
-def _leakage(collection: Collection, arm: Arm, contender: Contender) -> Leakage:
+def _leakage(collection: Collection, outcome: Outcome) -> Leakage:
+    arm, contender = outcome.arm, outcome.contender
     grouped = any(group is not None for group in collection.groups)
     queries, gallery = (
         Side(
             [collection.names[place] for place in side.tolist()],
             [collection.groups[place] for place in side.tolist()] if grouped else None,
             contender.hashes and [contender.hashes[place] for place in side.tolist()],
-            contender.vectors[side],
+            _rows(contender.vectors, side),
         )
         for side in (arm.queries, arm.gallery)
     )
-    return check(queries, gallery, left_out=left_out_of(arm))
+    return check(queries, gallery, left_out=left_out_of(arm), nearest=outcome.neighbours)
 
 
 def _collapse(collection: Collection, loose: Outcome, strict: Outcome, seed: int) -> Collapse:
     """Of a collection whose images ask one another in both arms."""
     by_chance = [
         found / np.maximum(1, anything)
-        for found, anything in (_counts(collection, one.arm) for one in (loose, strict))
+        for found, anything in (findable_in(collection, one.arm) for one in (loose, strict))
     ]
     answered = Answered(
         loose.scores.per_query["eta_p"],  # R@1, which `ks` needn't hold
@@ -227,43 +230,3 @@ def _check_numbers(collection: Collection, contenders: Sequence[Contender]) -> N
                 f"{one.name} has {len(one.vectors):,} vectors for the {len(collection):,} of "
                 f"{collection.name}"
             )
-
-
-def _check_findable(collection: Collection, arm: Arm) -> None:
-    if not _counts(collection, arm)[1].any():
-        raise NothingToFind(
-            f"{arm.name}: nothing is left to search: all {len(collection):,} of {collection.name} "
-            f"are of one {collection.grouped_by or 'group'}",
-            remedy="Bring a second one, or group by something finer with --group.",
-        )
-
-
-def _notes(protocol: Protocol, collection: Collection) -> list[str]:
-    """What the make-up of a collection means for its figures."""
-    notes = []
-    sizes = np.bincount(collection.labels, minlength=len(collection.classes))
-    if alone := [collection.classes[place] for place in np.flatnonzero(sizes == 1)]:
-        more = f" and {len(alone) - SHOWN:,} more" if len(alone) > SHOWN else ""
-        notes.append(
-            f"only one image is of {', '.join(alone[:SHOWN])}{more}: it can't find its like, and "
-            "no other can find it rightly"
-        )
-    if protocol.name in _BY_GROUP and not can_leave_groups(collection):
-        notes.append(_cannot_leave(collection))
-    return notes
-
-
-_BY_GROUP: Final = frozenset({"folder", "crc", "atlas"})
-
-
-def _cannot_leave(collection: Collection) -> str:
-    who = (
-        "nobody says"
-        if collection.ungrouped == len(collection)
-        else (f"for {collection.ungrouped:,} of {len(collection):,} images nobody says")
-    )
-    return (
-        f"{who} which slide or patient an image is of, so leaving it out is impossible: how much "
-        "of these figures is images of one patient finding each other can't be told; say it with "
-        "--group COLUMN or --group PATTERN"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,17 +56,17 @@ def judge_vectors(
     *,
     left_out: LeftOut | None = None,
     depth: int = DEPTH,
-    block_bytes: int = BLOCK_BYTES,
+    advance: Callable[[int], object] = int,
 ) -> Judged:
     """Find the nearest of each query, and take every metric, mAP@R included.
 
     Args:
         queries: who asks.
-        gallery: who is found; the same object where a set asks itself, with `left_out` then.
+        gallery: who is found; the same vectors where a set asks itself, with `left_out` then.
         ks: how many neighbours the metrics look at.
         left_out: what each query may not find.
         depth: neighbours that are kept, and that MRR looks at; at least the largest k are.
-        block_bytes: see `nearest_in`.
+        advance: is told how many more queries were answered.
 
     Raises:
         VectorsInvalid: vectors that hold NaN or infinity, or are of two lengths.
@@ -75,12 +75,15 @@ def judge_vectors(
     """
     check_lengths(gallery.vectors, queries.vectors)
     found = unit_vectors(gallery.vectors, "gallery")
-    asked = found if queries is gallery else unit_vectors(queries.vectors, "queries")
+    asked = (
+        found if queries.vectors is gallery.vectors else unit_vectors(queries.vectors, "queries")
+    )
     to_find = findable(queries.labels, gallery.labels, left_out)
     neighbours = no_neighbours(len(asked), max(depth, *ks), left_out)
     at_r = np.empty(len(asked))
-    for rows, cosines in scored_blocks(found, asked, left_out, block_bytes):
+    for rows, cosines in scored_blocks(found, asked, left_out, BLOCK_BYTES):
         take_best(cosines, neighbours.places[rows], neighbours.scores[rows])
         relevant = queries.labels[rows, None] == gallery.labels
         at_r[rows] = average_precision_at_r(cosines, relevant, to_find[rows])
+        advance(len(cosines))
     return Judged(neighbours, judge(neighbours, queries.labels, gallery.labels, ks, at_r=at_r))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from microtome.errors import EvaluationError
 from microtome.evaluation.cosines import digests
 from microtome.evaluation.left_out import LeftOut, findable
-from microtome.evaluation.neighbours import nearest_in
+from microtome.evaluation.neighbours import Neighbours, nearest_in
 
 NEAR: Final = 0.999
 EXAMPLES: Final = 5
@@ -131,7 +131,12 @@ class Leakage:
 
 
 def check(
-    queries: Side, gallery: Side, *, left_out: LeftOut | None = None, threshold: float = NEAR
+    queries: Side,
+    gallery: Side,
+    *,
+    left_out: LeftOut | None = None,
+    threshold: float = NEAR,
+    nearest: Neighbours | None = None,
 ) -> Leakage:
     """Look for images of the queries, or of their groups, in the gallery.
 
@@ -140,6 +145,7 @@ def check(
         gallery: who is found; the same images where a set asks itself, with `left_out` then.
         left_out: what each query may not find: that is no leak.
         threshold: cosine from which two vectors are nearly the same.
+        nearest: what each query finds by these vectors, where that is known already.
 
     Raises:
         VectorsInvalid: vectors that hold NaN or infinity, or are of two lengths.
@@ -154,7 +160,7 @@ def check(
         _look(_Shared.of(_known(queries.groups), _known(gallery.groups), left_out), names),
         _look(_Shared.of(queries.hashes, gallery.hashes, left_out), names),
         _look(vectors, names),
-        _look(_Near.among(queries, gallery, vectors, threshold), names),
+        _look(_Near.among(queries, gallery, vectors, threshold, nearest), names),
         threshold,
         sum(group is None for side in (queries, gallery) for group in side.groups or ()),
     )
@@ -215,11 +221,16 @@ class _Near:
 
     @classmethod
     def among(
-        cls, queries: Side, gallery: Side, equal: _Shared | None, threshold: float
+        cls,
+        queries: Side,
+        gallery: Side,
+        equal: _Shared | None,
+        threshold: float,
+        nearest: Neighbours | None,
     ) -> Self | None:
         if queries.vectors is None or gallery.vectors is None or equal is None:
             return None
-        found = nearest_in(gallery.vectors, queries.vectors, 1, left_out=equal.left_out)
+        found = nearest or nearest_in(gallery.vectors, queries.vectors, 1, left_out=equal.left_out)
         near = np.flatnonzero(found.scores[:, 0] >= threshold)
         return cls(np.setdiff1d(near, equal.queries()), found.places[:, 0])
 

@@ -26,6 +26,7 @@ from microtome.evaluation.report import (
     DEFINITIONS,
     INTERVAL,
     VARIANTS_K,
+    drawn_from,
     sentences,
     table_metrics,
     table_rows,
@@ -145,6 +146,10 @@ class Page:
     def rows(self, arm: Arm) -> list[dict[str, Any]]:
         """Of an arm's table."""
         return table_rows(self.evaluation, arm)
+
+    def drawn(self, arm: Arm) -> str:
+        """What an arm's intervals were drawn from."""
+        return drawn_from(self.evaluation, arm)
 
     def curves(self, arm: Arm) -> Markup:
         """R@k of every contender, and of chance, over k."""

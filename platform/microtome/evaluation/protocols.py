@@ -8,9 +8,11 @@ on it, so a figure never travels without its meaning. Where a published protocol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from microtome.datasets import kimia24, pannuke
+from microtome.datasets.published import BACH, BRACS, CRC, KIMIA24C
 from microtome.errors import SettingError
 from microtome.evaluation.arms import (
     Arm,
@@ -38,7 +40,11 @@ class Protocol:
         definition: what is done, and why where it isn't obvious.
         metrics: the table's columns, by name; JSON and page have all.
         arms: who asks whom, in a collection, with a seed; the last is the one to believe.
-        scans: whether the classes are scans, whose η figures are reported.
+        published: how many images of each split that is asked or searched; empty where the set is
+            anybody's, and without a split that everybody cuts anew.
+        classes: how many were published; 0 where the set is anybody's.
+        leaves_groups: whether it leaves groups out where each image has one.
+        takes_groups: whether a user may say who belongs together.
     """
 
     name: str
@@ -47,7 +53,10 @@ class Protocol:
     definition: str
     metrics: tuple[str, ...]
     arms: Callable[[Collection, int], tuple[Arm, ...]]
-    scans: bool = False
+    published: Mapping[str, int] = field(default_factory=dict)
+    classes: int = 0
+    leaves_groups: bool = False
+    takes_groups: bool = True
 
 
 def protocol_named(name: str) -> Protocol:
@@ -119,7 +128,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "overlap, squares that are mostly glass left out; test areas were published white.",
             ("eta_p", "eta_W", "eta_total", "R@5"),
             _test_in_train,
-            scans=True,
+            {"test": kimia24.TEST_IMAGES},
+            kimia24.SCANS,
         ),
         Protocol(
             "kimia24c",
@@ -128,7 +138,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             f"{_KIMIA} Path24C publishes both sides.",
             ("eta_p", "eta_W", "eta_total", "R@5"),
             _test_in_train,
-            scans=True,
+            KIMIA24C.images,
+            len(KIMIA24C.classes),
         ),
         Protocol(
             "pannuke",
@@ -141,6 +152,9 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "of one may lie in several folds: the figures are upper bounds.",
             GENERAL,
             _other_folds,
+            pannuke.FOLDS,
+            len(pannuke.TISSUES),
+            takes_groups=False,
         ),
         Protocol(
             "bracs",
@@ -150,6 +164,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "published splits keep patients apart.",
             ("R@1", "R@2", "R@4", "R@8", "mAP@R", "mMV@5", "macro F1@5"),
             _test_in_train,
+            {split: BRACS.images[split] for split in ("train", "test")},
+            len(BRACS.classes),
         ),
         Protocol(
             "bach",
@@ -160,6 +176,9 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "nobody outside can leave them out: the figures are upper bounds.",
             ("R@1", "R@2", "R@4", "R@8", "mAP@R", "mMV@5", "macro F1@5"),
             _five_folds,
+            BACH.images,
+            len(BACH.classes),
+            takes_groups=False,
         ),
         Protocol(
             "crc",
@@ -170,6 +189,9 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "those of its tables.",
             ("R@1", "R@2", "R@4", "R@8", "mAP@R", "mMV@5", "macro F1@5"),
             _without_group,
+            CRC.images,
+            len(CRC.classes),
+            leaves_groups=True,
         ),
         Protocol(
             "folder",
@@ -180,6 +202,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "first has more is images of one slide that find each other. Splits are not used.",
             GENERAL,
             _without_and_with,
+            leaves_groups=True,
         ),
         Protocol(
             "atlas",
@@ -189,6 +212,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
             "slide has no case), by the vectors that the atlas holds.",
             GENERAL,
             _without_group,
+            leaves_groups=True,
         ),
     )
 }

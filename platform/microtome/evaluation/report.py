@@ -7,6 +7,7 @@ from typing import Any, Final
 from microtome import __version__
 from microtome.evaluation.arms import Arm
 from microtome.evaluation.evaluate import Evaluation, Outcome
+from microtome.evaluation.intervals import FEW, LEAST, Interval
 from microtome.evaluation.metrics import map_at_k_variants
 
 VARIANTS_K: Final = 5
@@ -28,7 +29,8 @@ DEFINITIONS: Final = {
 
 INTERVAL: Final = (
     "95 % intervals: the middle of 1,000 draws, with replacement, of whole groups (slides or "
-    "patients), or of single queries where nobody says who belongs together: too narrow then"
+    "patients), or of single queries where nobody says who belongs together: too narrow then, and "
+    "from few groups too; where all groups are alike, as Clopper and Pearson"
 )
 
 
@@ -43,6 +45,16 @@ def table_rows(evaluation: Evaluation, arm: Arm) -> list[dict[str, Any]]:
     known = {name: chance.get(_same_as(name)) for name in metrics}
     floor = {name: f"{100 * one:.1f}" for name, one in known.items() if one is not None}
     return [*rows, {"model": "(chance)"} | floor]
+
+
+def drawn_from(evaluation: Evaluation, arm: Arm) -> str:
+    """What an arm's intervals were drawn from, in a few words; empty where there are none."""
+    interval = _an_interval(evaluation.of_arm(arm)[0])
+    if interval is None:
+        return ""
+    if interval.by == "query":
+        return f"drawn from {interval.drawn:,} queries, as nobody says who belongs together"
+    return f"drawn from {interval.drawn:,} groups{_by(evaluation)}"
 
 
 def table_metrics(evaluation: Evaluation) -> list[str]:
@@ -63,6 +75,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
     for arm, leaks in zip(evaluation.arms, evaluation.leaks, strict=True):
         said += [f"{arm.name}: {one}" for one in leaks.sentences()]
     for outcome in evaluation.outcomes[: len(evaluation.arms)]:  # it is the same for every model
+        said += _too_narrow(evaluation, outcome)
         said += [f"{outcome.arm.name}: {one}" for one in outcome.scores.notes]
     return list(dict.fromkeys([*said, *evaluation.notes]))
 
@@ -102,6 +115,30 @@ def variants(evaluation: Evaluation, outcome: Outcome) -> dict[str, float]:
     return map_at_k_variants(
         outcome.neighbours, labels[outcome.arm.queries], labels[outcome.arm.gallery], VARIANTS_K
     )
+
+
+def _an_interval(outcome: Outcome) -> Interval | None:
+    return next(iter(outcome.intervals.values()), None)
+
+
+def _by(evaluation: Evaluation) -> str:
+    by = evaluation.collection.grouped_by
+    return f" by {by}" if by not in {"", "group"} else ""
+
+
+def _too_narrow(evaluation: Evaluation, outcome: Outcome) -> list[str]:
+    """What to say of intervals that promise too much."""
+    interval = _an_interval(outcome)
+    if interval is None:
+        return [f"{outcome.arm.name}: of one group{_by(evaluation)} no interval can be drawn"]
+    if interval.drawn >= FEW:
+        return []
+    what = "queries" if interval.by == "query" else f"groups{_by(evaluation)}"
+    doubt = ", and nothing is certain" if interval.drawn < LEAST else ""
+    return [
+        f"{outcome.arm.name}: an interval from {interval.drawn:,} {what} is too narrow{doubt}: "
+        f"from fewer than {FEW} it holds the truth less often than 95 times in 100"
+    ]
 
 
 def _facts(evaluation: Evaluation, outcome: Outcome) -> dict[str, Any]:
