@@ -4,10 +4,13 @@ Both models' vectors are columns of the atlas, and both have an `Embedder`. Whic
 known to one process, `Rollout`, and told to every search replica once a second; a replica takes no
 request down when it changes. They tell it in turn what they know, so that the choice outlives the
 loss of that process. It doesn't outlive a new deployment: what is to stay belongs in the settings.
+Replicas of the old one, which go on for a while beside the new, are told apart by their settings.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import threading
 from dataclasses import dataclass, replace
@@ -34,14 +37,30 @@ class Choice:
         answers: the model, or the candidate.
         shadow: share of the questions that the other one answers, too, unseen.
         changes: how often it was changed; of two, the one with more is the newer.
+        deployed: names the settings that it belongs to; under others it means nothing.
     """
 
     answers: Slot = "model"
     shadow: float = 0.0
     changes: int = 0
+    deployed: str = ""
 
     def __post_init__(self) -> None:
         check_fraction("shadow", self.shadow)
+
+    @classmethod
+    def first(cls, settings: ServeSettings) -> Choice:
+        """What a deployment begins with."""
+        said = json.dumps(settings.to_args(), sort_keys=True)
+        return cls(
+            shadow=settings.shadow if settings.candidate is not None else 0.0,
+            deployed=hashlib.sha256(said.encode()).hexdigest(),
+        )
+
+    def or_newer(self, told: Choice) -> Choice:
+        """What is told, if it is of the same deployment and newer; else this one."""
+        same = told.deployed == self.deployed
+        return told if same and told.changes > self.changes else self
 
     @property
     def other(self) -> Slot:
@@ -103,14 +122,14 @@ class Rollout:
 
     def __init__(self, settings: ServeSettings) -> None:
         self._has_candidate = settings.candidate is not None
-        self._choice = Choice(shadow=settings.shadow if self._has_candidate else 0.0)
+        self._choice = Choice.first(settings)
         self._compared = Compared()
 
     async def exchange(self, known: Choice, new: Compared) -> Choice:
         """Take in what a replica knows and has seen; tell it what is chosen."""
-        if known.changes > self._choice.changes:
-            self._choice = known
-        self._compared += new
+        if known.deployed == self._choice.deployed:
+            self._choice = self._choice.or_newer(known)
+            self._compared += new
         return self._choice
 
     async def choose(self, answers: Slot | None, shadow: float | None) -> None:
@@ -140,11 +159,11 @@ class Rollout:
 class Following:
     """A replica's part: what is chosen, and what it compared meanwhile."""
 
-    def __init__(self, rollout: Calls, shadow: float) -> None:
+    def __init__(self, rollout: Calls, settings: ServeSettings) -> None:
         self._rollout = rollout
         self._new = Compared()
         self._lock = threading.Lock()
-        self.choice = Choice(shadow=shadow)
+        self.choice = Choice.first(settings)
         threading.Thread(target=self._follow, name="rollout", daemon=True).start()
 
     def note(self, compared: Compared) -> None:
@@ -158,7 +177,8 @@ class Following:
             with self._lock:
                 new, self._new = self._new, Compared()
             try:
-                self.choice = self._rollout.exchange.result(self.choice, new, timeout_s=SILENT_S)
+                told = self._rollout.exchange.result(self.choice, new, timeout_s=SILENT_S)
+                self.choice = self.choice.or_newer(told)
             except Exception as error:  # noqa: BLE001 - it is asked again; meanwhile nothing changes
                 level = logging.DEBUG if isinstance(error, MicrotomeError) else logging.WARNING
                 log.log(level, "the rollout wasn't told: %s", type(error).__name__)

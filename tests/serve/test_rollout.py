@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from microtome_serve.rollout import Choice, Compared, overlap
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from microtome_serve.rollout import Choice, Compared, Rollout, overlap
+from microtome_serve.settings import ServeSettings
 
 
 def hits(*names: str) -> list[dict]:
@@ -33,3 +39,45 @@ def test_what_several_replicas_compared_is_told_as_means():
 def test_the_other_model_is_the_one_that_does_not_answer():
     assert Choice("model").other == "candidate"
     assert Choice("candidate").other == "model"
+
+
+OLD = ServeSettings("atlas", model="starter", candidate="tissue", shadow=0.5)
+NEW = ServeSettings("atlas", model="tissue")
+
+
+def switched(settings: ServeSettings) -> Choice:
+    return replace(Choice.first(settings), answers="candidate", changes=1)
+
+
+def exchanged(rollout: Rollout, told: Choice, seen: Compared = Compared()) -> Choice:  # noqa: B008
+    return asyncio.run(rollout.exchange(told, seen))
+
+
+def test_replicas_tell_a_rollout_that_began_anew_what_is_chosen():
+    assert exchanged(Rollout(OLD), switched(OLD)).answers == "candidate"
+
+
+def test_replicas_of_the_deployment_before_tell_the_new_one_nothing():
+    rollout = Rollout(NEW)
+
+    assert exchanged(rollout, switched(OLD), Compared(questions=7)) == Choice.first(NEW)
+    assert asyncio.run(rollout.report()) == (Choice.first(NEW), Compared())
+
+
+# what is known, what is told, whether it is taken
+TOLD = {
+    "newer": (Choice.first(OLD), switched(OLD), True),
+    "older": (switched(OLD), Choice.first(OLD), False),
+    "of the deployment after": (Choice.first(OLD), switched(NEW), False),
+    "of the deployment before": (Choice.first(NEW), switched(OLD), False),
+}
+
+
+@pytest.mark.parametrize(("known", "told", "taken"), TOLD.values(), ids=TOLD)
+def test_a_replica_takes_what_is_newer_and_of_its_own_deployment(known, told, taken):
+    assert known.or_newer(told) == (told if taken else known)
+
+
+def test_a_deployment_without_a_candidate_shadows_nothing():
+    assert Choice.first(OLD).shadow == 0.5
+    assert Choice.first(replace(NEW, shadow=0.5)).shadow == 0
