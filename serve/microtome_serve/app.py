@@ -52,8 +52,12 @@ def resolved(settings: ServeSettings) -> ServeSettings:
     candidate = canonical_name(settings.candidate) if settings.candidate else None
     for name in (model, candidate):
         if name is not None:
-            _check_held(atlas, load_card(name, EncoderOptions(allow_licences=licences)))
+            _check_held(atlas, _card(name, replace(settings, allow_licences=licences)))
     return replace(settings, model=model, candidate=candidate, allow_licences=licences)
+
+
+def _card(model: str, settings: ServeSettings) -> ModelCard:
+    return load_card(model, EncoderOptions(allow_licences=settings.allow_licences))
 
 
 def _check_held(atlas: Atlas, card: ModelCard) -> None:
@@ -73,8 +77,9 @@ def application(settings: ServeSettings) -> serve.Application:
         for slot, model in named.items()
         if model is not None
     }
+    cards = {slot: _card(model, settings) for slot, model in named.items() if model is not None}
     rollout = _deployed(Rollout, ALONE).bind(settings)
-    search = _deployed(SearchReplica, settings.search).bind(settings, embedders, rollout)
+    search = _deployed(SearchReplica, settings.search).bind(settings, cards, embedders, rollout)
     pictures = _deployed(Pictures, settings.pictures).bind(settings)
     ingress = _deployed(Ingress, settings.ingress)
     meter = _deployed(Meter, ALONE).bind()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from microtome.search.query import Query
+from microtome.search.query import ImageQuery, Query
 from microtome_serve.filters import Condition
 
 Level = Literal["tile", "region", "slide", "case"]
@@ -48,3 +48,18 @@ class Ask:
     def depth(self) -> int:
         """Hits to find: the page, and all before it."""
         return self.offset + self.k
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedWanted:
+    """Pictures whose vectors are wanted.
+
+    Attributes:
+        images: the pictures.
+        query_mpp: their µm per pixel; None is the atlas's.
+        model: name or id of the model; None is the one that answers now.
+    """
+
+    images: tuple[ImageQuery, ...]
+    query_mpp: float | None = None
+    model: str | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 
+from microtome.errors import ModelReplaced
 from microtome.models.card import ModelCard
 from microtome.models.encoder import EncoderOptions
 from microtome_serve.meter import report_to_meter
@@ -30,6 +31,17 @@ def tiles_in(batch: Sequence[Tiles]) -> int:
     return sum(map(len, batch))
 
 
+def check_same(card: ModelCard, model_id: str) -> None:
+    """Raise `ModelReplaced` unless the card is that model's.
+
+    While a server changes to another model, both have their parts under the same names.
+    """
+    if card.model_id != model_id:
+        raise ModelReplaced(
+            f"the model {model_id} was replaced by {card.model_id}", remedy="Ask again shortly."
+        )
+
+
 class Embedder:
     """Embeds tiles with one model."""
 
@@ -41,19 +53,28 @@ class Embedder:
         self._embed.set_max_batch_size(settings.batching.tiles)
         self._embed.set_batch_wait_timeout_s(settings.batching.wait_ms / 1000)
 
-    async def card(self) -> ModelCard:
-        """The model's card."""
-        return self._encoder.card
+    async def check(self, model_id: str) -> None:
+        """Return where this is the model.
 
-    async def encode(self, tiles: Tiles) -> Vectors:
+        Raises:
+            ModelReplaced: it is another one.
+        """
+        check_same(self._encoder.card, model_id)
+
+    async def encode(self, model_id: str, tiles: Tiles) -> Vectors:
         """Embed the tiles of one request, in a batch with others'.
 
         Args:
+            model_id: the model that is meant.
             tiles: (N, H, W, 3) uint8.
 
         Returns:
             (N, D) float32 of unit length.
+
+        Raises:
+            ModelReplaced: this is another model.
         """
+        check_same(self._encoder.card, model_id)
         vectors: Vectors = await self._embed(tiles)
         return vectors
 

@@ -7,11 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.sql import quoted
-from microtome.errors import MicrotomeError, ModelMismatch, SettingError, SlideUnknown
+from microtome.errors import (
+    MicrotomeError,
+    ModelMismatch,
+    RequestTooLarge,
+    SettingError,
+    SlideUnknown,
+)
 from microtome.models.card import ModelCard
 from microtome.models.encoder import Encoder
+from microtome.search import patience
 from microtome.search.asked import look_at
 from microtome.search.embedding import embed
 from microtome.search.filters import all_of
@@ -26,10 +36,11 @@ from microtome.search.query import (
 )
 from microtome.search.result import SearchSettings
 from microtome_serve.access import Access
-from microtome_serve.asking import Ask
+from microtome_serve.asking import Ask, EmbedWanted
 from microtome_serve.facts import Facts
 from microtome_serve.filters import compile_filter
 from microtome_serve.levels import Levels, Result, tile_settings
+from microtome_serve.limits import MOST_TILES
 from microtome_serve.metrics import ATLAS_VERSION, SEARCHES, TALLY
 from microtome_serve.rollout import Slot
 from microtome_serve.visible_rows import VisibleRows
@@ -46,41 +57,53 @@ class Engines:
     Args:
         atlas: what is searched.
         encoders: by name, the models that images and regions can be embedded with.
+        most_tiles: of pictures that are embedded at once, see `Limits.tiles`.
     """
 
-    def __init__(self, atlas: Atlas, encoders: Mapping[Slot, Encoder]) -> None:
+    def __init__(
+        self, atlas: Atlas, encoders: Mapping[Slot, Encoder], most_tiles: int = MOST_TILES
+    ) -> None:
         self.atlas = atlas
         self.rows = VisibleRows(atlas)
         self.facts = Facts(atlas)
         self._encoders = encoders
+        self._most_tiles = most_tiles
         self._levels = {slot: Levels(atlas, encoder) for slot, encoder in encoders.items()}
 
-    def embed(
-        self,
-        images: Sequence[ImageQuery],
-        query_mpp: float | None,
-        model: str | None,
-        answers: Slot,
-    ) -> Answer:
+    def embed(self, wanted: EmbedWanted, answers: Slot) -> Answer:
         """Vectors of pictures, as a search would make them: see `schemas.EmbedAnswer`.
 
         Raises:
             QueryUnreadable: a picture can't be read, or is too large.
+            RequestTooLarge: together they have more tiles than one may ask for.
             ModelMismatch: this server doesn't embed with the model.
         """
-        encoder = self._encoders[answers if model is None else self._embeds(self._named(model))]
-        settings, tile_px = SearchSettings(query_mpp=query_mpp), self.atlas.grid.tile_px
-        shown = (look_at(image, self.atlas, settings).pixels for image in images)
+        slot = answers if wanted.model is None else self._embeds(self._named(wanted.model))
+        card, vectors, left = self._encoders[slot].card, [], self._most_tiles
+        for image in wanted.images:
+            of_image = self._embedded(self._encoders[slot], image, wanted.query_mpp)
+            if (left := left - len(of_image)) < 0:
+                raise RequestTooLarge(
+                    f"the pictures have more than {self._most_tiles} tiles together",
+                    remedy="Ask several times.",
+                )
+            vectors.append({"vectors": of_image.tolist()})
         return {
-            "model_id": encoder.card.model_id,
-            "model_name": encoder.card.name,
-            "dim": encoder.card.dim,
-            "images": [
-                {"vectors": embed(encoder, pixels, tile_px).tolist()}
-                for pixels in shown
-                if pixels is not None
-            ],
+            "model_id": card.model_id,
+            "model_name": card.name,
+            "dim": card.dim,
+            "images": vectors,
         }
+
+    def _embedded(
+        self, encoder: Encoder, image: ImageQuery, query_mpp: float | None
+    ) -> NDArray[np.float32]:
+        """The vectors of one picture's tiles."""
+        patience.check()
+        pixels = look_at(image, self.atlas, SearchSettings(query_mpp=query_mpp)).pixels
+        if pixels is None:  # pragma: no cover - a picture always has some
+            return np.empty((0, encoder.card.dim), np.float32)
+        return embed(encoder, pixels, self.atlas.grid.tile_px)
 
     def answer(self, access: Access, ask: Ask, answers: Slot) -> Answer:
         """What there is, for them, that looks like what is asked with.

@@ -9,14 +9,25 @@ behind a reverse proxy that does (nginx: `client_header_timeout`).
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from microtome.errors import DeadlinePassed, RequestError, RequestTooLarge, RequestTooSlow
 from microtome_serve.limits import Limits, has_body
 from microtome_serve.refusals import problem_of
+
+
+async def left_s(request: Request) -> float:
+    """Seconds until the answer to a request is given up."""
+    until_s: float = request.state.until_s
+    return max(0.0, until_s - asyncio.get_running_loop().time())
+
+
+Left = Annotated[float, Depends(left_s)]
+"""A route's parameter."""
 
 
 def install(app: FastAPI, limits: Limits) -> None:
@@ -40,6 +51,7 @@ class Guards:
         try:
             watch.check_length()
             async with asyncio.timeout(self._limits.deadline_s) as deadline:
+                scope.setdefault("state", {})["until_s"] = deadline.when()
                 await self._app(scope, watch.receive, watch.send)
         except RequestError as error:
             watch.refused = error

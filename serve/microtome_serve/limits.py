@@ -16,6 +16,7 @@ from microtome.search.picture import MAX_PIXELS
 
 MIB: Final = 1 << 20
 MOST_NAMES: Final = 10_000
+MOST_TILES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Limits:
         body_bytes: any other body, at most; 32 vectors of 2,560 values are 2 MB of JSON.
         pixels: of one picture, asked before it is decoded; 16 megapixels are 48 MB.
         images: in one request.
+        tiles: that are embedded for one request's pictures; one of 1 megapixel has up to 64.
         queries: in one request.
         k: hits per query.
         body_s: seconds within which a body must have arrived.
@@ -39,6 +41,7 @@ class Limits:
     body_bytes: int = 4 * MIB
     pixels: int = 16_777_216
     images: int = 64
+    tiles: int = MOST_TILES
     queries: int = 32
     k: int = 1000
     body_s: float = 15.0
@@ -47,7 +50,7 @@ class Limits:
     burst_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("upload_bytes", "body_bytes", "images", "queries", "k"):
+        for name in ("upload_bytes", "body_bytes", "images", "tiles", "queries", "k"):
             check_whole(name, getattr(self, name), least=1)
         check_whole("pixels", self.pixels, least=1, most=MAX_PIXELS)
         for name in ("body_s", "deadline_s", "burst_s"):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.models.card import ModelCard
+from microtome.search import patience
 from microtome_serve.calling import Calls
 
 
@@ -16,31 +15,34 @@ class RemoteEncoder:
 
     Args:
         embedder: the deployment.
-        timeout_s: after which an answer is given up.
+        card: of its model. It is the one of the settings, not the embedder's own: vectors of
+            another model are never taken for this one's.
+        timeout_s: after which an answer is given up, whatever patience there is.
     """
 
-    def __init__(self, embedder: Calls, timeout_s: float) -> None:
+    def __init__(self, embedder: Calls, card: ModelCard, timeout_s: float) -> None:
+        self.card = card
         self._embedder = embedder
         self._timeout_s = timeout_s
 
-    @cached_property
-    def card(self) -> ModelCard:
-        """What it is; asked for once.
+    async def ready(self) -> None:
+        """Return once it can embed; from a loop.
 
         Raises:
-            DeadlinePassed: the embedder isn't there.
+            ModelReplaced: the embedder has another model.
         """
-        card: ModelCard = self._embedder.card.result(timeout_s=self._timeout_s)
-        return card
+        await self._embedder.check.remote(self.card.model_id)
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed tiles: see `Encoder.encode`.
 
         Raises:
             DeadlinePassed: no answer came in time.
-            BackPressureError: too many wait already.
+            Overloaded: too many wait already.
+            ModelReplaced: the embedder has another model.
         """
+        timeout_s = min(self._timeout_s, patience.left_s())
         vectors: NDArray[np.float32] = self._embedder.encode.result(
-            pixels, timeout_s=self._timeout_s
+            self.card.model_id, pixels, timeout_s=timeout_s
         )
         return vectors

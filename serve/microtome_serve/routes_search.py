@@ -12,6 +12,7 @@ from microtome.errors import RequestTooLarge, SettingError
 from microtome_serve.access import Access, Reader
 from microtome_serve.asking import Ask
 from microtome_serve.graph import Graph, Served
+from microtome_serve.guards import Left
 from microtome_serve.problems import responses
 from microtome_serve.questions import SearchOptions, SearchRequest
 from microtome_serve.schemas import SearchAnswer
@@ -34,7 +35,7 @@ Options = Annotated[
     response_model=SearchAnswer,
     responses=responses(404, 413),
 )
-async def search(access: Reader, graph: Served, asked: SearchRequest) -> Response:
+async def search(access: Reader, graph: Served, left_s: Left, asked: SearchRequest) -> Response:
     """Find tiles, regions, slides or cases that look like tiles, regions, slides or vectors.
 
     Scores are exact cosines. Equal scores come by id, so that pages don't overlap.
@@ -44,7 +45,8 @@ async def search(access: Reader, graph: Served, asked: SearchRequest) -> Respons
             f"{len(asked.queries)} queries are more than {graph.settings.limits.queries}",
             remedy="Ask several times.",
         )
-    return await _answered(access, graph, [asked.ask(one.query()) for one in asked.queries])
+    asks = [asked.ask(one.query()) for one in asked.queries]
+    return await _answered(access, graph, asks, left_s)
 
 
 @router.post(
@@ -56,6 +58,7 @@ async def search(access: Reader, graph: Served, asked: SearchRequest) -> Respons
 async def search_image(
     access: Reader,
     graph: Served,
+    left_s: Left,
     images: Annotated[list[UploadFile], File(min_length=1, description="PNG, JPEG, TIFF or WebP.")],
     options: Options = "{}",
 ) -> Response:
@@ -67,12 +70,12 @@ async def search_image(
             [one | {"loc": ("body", "options", *one["loc"])} for one in error.errors()]
         ) from None
     queries = await image_queries(images, graph.settings.limits)
-    return await _answered(access, graph, [wanted.ask(query) for query in queries])
+    return await _answered(access, graph, [wanted.ask(query) for query in queries], left_s)
 
 
-async def _answered(access: Access, graph: Graph, asks: list[Ask]) -> Response:
+async def _answered(access: Access, graph: Graph, asks: list[Ask], left_s: float) -> Response:
     most = graph.settings.limits.k
     if asks[0].depth > most:
         raise SettingError(f"k and offset must be {most} together at most, not {asks[0].depth}")
-    found: bytes = await graph.search.search.remote(access, tuple(asks))
+    found: bytes = await graph.search.search.remote(access, tuple(asks), left_s)
     return Response(b'{"results":' + found + b"}", media_type="application/json")

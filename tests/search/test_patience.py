@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from threading import Event, Thread
 
@@ -50,3 +51,11 @@ def test_other_threads_have_their_own() -> None:
         thread.start()
         thread.join()
     assert done.is_set()
+
+
+def test_what_is_left_grows_less() -> None:
+    assert patience.left_s() == math.inf
+    with patience.shown(Patience(until_s=time.monotonic() + 60)):
+        assert 59 < patience.left_s() <= 60
+    with patience.shown(Patience(until_s=0)), pytest.raises(DeadlinePassed):
+        patience.left_s()

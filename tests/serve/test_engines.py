@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from microtome.atlas.atlas import Atlas
-from microtome.errors import MicrotomeError, SettingError, SlideUnknown, TileNotFound
+from microtome.errors import (
+    DeadlinePassed,
+    MicrotomeError,
+    RequestTooLarge,
+    SettingError,
+    SlideUnknown,
+    TileNotFound,
+)
+from microtome.search import patience
+from microtome.search.patience import Patience
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import (
     CaseQuery,
@@ -17,7 +29,7 @@ from microtome.search.query import (
     VectorQuery,
 )
 from microtome_serve.access import Access
-from microtome_serve.asking import Ask
+from microtome_serve.asking import Ask, EmbedWanted
 from microtome_serve.engines import Engines
 from microtome_serve.filters import Condition
 from support.served_atlas import MODEL, SITES, encoder_of, index_served
@@ -165,6 +177,26 @@ def test_no_refusal_says_where_the_atlas_lies(engines, folder, asked):
         everything_alike(engines, EVERYTHING, **asked)
 
     assert str(folder) not in str(refused.value)
+
+
+def picture_of(side_px: int) -> ImageQuery:
+    file = io.BytesIO()
+    Image.new("RGB", (side_px, side_px), "pink").save(file, "png")
+    return ImageQuery("a picture", data=file.getvalue())
+
+
+def test_pictures_are_embedded_up_to_so_many_tiles(folder):
+    few = Engines(Atlas.open(str(folder / "atlas")), {"model": encoder_of(MODEL)}, most_tiles=2)
+
+    assert len(few.embed(EmbedWanted((picture_of(64),) * 2), "model")["images"]) == 2
+    with pytest.raises(RequestTooLarge, match="2 tiles"):
+        few.embed(EmbedWanted((picture_of(64),) * 3), "model")
+
+
+def test_nothing_is_embedded_that_nobody_waits_for(engines):
+    late = Patience(until_s=0.0)
+    with pytest.raises(DeadlinePassed), patience.shown(late):
+        engines.embed(EmbedWanted((picture_of(64),)), "model")
 
 
 def test_pictures_and_drawn_regions_have_no_place_outside_of_the_atlas(engines):

@@ -28,7 +28,8 @@
     │  ├─ ModelNotFound
     │  ├─ CheckpointInvalid    a model folder that isn't what its card says
     │  ├─ LicenceRefused
-    │  └─ ModelMismatch        vectors of another model, or a model for another mpp
+    │  ├─ ModelMismatch        vectors of another model, or a model for another mpp
+    │  └─ ModelReplaced        another model is where this one was: a server changes to it
     ├─ AtlasError
     │  ├─ AtlasNotFound
     │  ├─ AtlasMismatch        another grid, other columns or another version than asked
@@ -105,6 +106,7 @@ from microtome.errors.models import (
     ModelError,
     ModelMismatch,
     ModelNotFound,
+    ModelReplaced,
     NothingToFind,
     ResumeImpossible,
     TrainingDiverged,
@@ -188,6 +190,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "ModelNotFound",
+    "ModelReplaced",
     "NotAllowed",
     "NotBrightfield",
     "NotConfirmed",

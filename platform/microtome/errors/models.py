@@ -35,6 +35,12 @@ class ModelMismatch(ModelError):
     cause = "model-mismatch"
 
 
+class ModelReplaced(ModelError):
+    """Another model is where this one was: a server is about to change to it."""
+
+    cause = "model-replaced"
+
+
 class TrainingError(MicrotomeError):
     """A model can't be fitted."""
 

@@ -11,6 +11,7 @@ a model, placements compared, mosaics made. Where nothing is said, nobody loses 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,17 @@ def shown(patience: Patience) -> Iterator[None]:
         yield
     finally:
         _SHOWN.reset(token)
+
+
+def left_s() -> float:
+    """Seconds for which what this thread does is waited for; endless where nothing is said.
+
+    Raises:
+        DeadlinePassed: there are none left.
+    """
+    check()
+    until_s = _SHOWN.get().until_s
+    return math.inf if until_s is None else max(0.0, until_s - time.monotonic())
 
 
 def check() -> None:
