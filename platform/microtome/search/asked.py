@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.sql import quoted
 from microtome.config import GridSettings, MppSettings
-from microtome.errors import QueryUnreadable, SettingError, TileNotFound
+from microtome.errors import QueryUnreadable, SettingError, SlideChanged, TileNotFound
 from microtome.search.hits import read_hits
 from microtome.search.picture import check_size, load_image, resized
 from microtome.search.polygon_query import PolygonQuery
@@ -53,6 +55,7 @@ def look_at(query: Query, atlas: Atlas, settings: SearchSettings) -> Asked:
     Raises:
         QueryUnreadable: no image, or a region that leaves its slide, or too large a one.
         TileNotFound: no such tile is in the atlas.
+        SlideChanged: other bytes than were indexed lie where a region's slide lay.
         SlideError: a region's slide can't be opened or decoded.
         SettingError: the settings can't be followed for this kind of query.
     """
@@ -113,35 +116,45 @@ def _tile(query: TileQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
 
 
 def _region(query: RegionQuery, atlas: Atlas, settings: SearchSettings) -> Asked:
-    ref = find_slide(query.slide, atlas)
-    with open_slide(ref, MppSettings(assume_mpp=settings.query_mpp)) as reader:
-        own = slide_row(atlas, "content_id", reader.slide.content_id)
+    with opened(query.slide, atlas, settings.query_mpp) as (reader, own):
         pixels = _read(query, reader, atlas.grid)
         return Asked(pixels, slide_id=own.get("slide_id"), case_id=own.get("case_id"))
 
 
-def find_slide(name: str, atlas: Atlas) -> SlideRef:
-    """The atlas's slide of that id, else the file or URI itself.
+@contextmanager
+def opened(
+    name: str, atlas: Atlas, assume_mpp: float | None
+) -> Iterator[tuple[SlideReader, Mapping[str, Any]]]:
+    """Open the atlas's slide of an id, else a file or URI.
+
+    Yields:
+        Its reader, and its row in the atlas; nothing where the atlas holds no such bytes.
 
     Raises:
         QueryUnreadable: it is neither.
+        SlideChanged: where the slide lay, other bytes lie now than were indexed.
+        SlideError: it can't be opened.
     """
-    known = slide_row(atlas, "slide_id", name)
-    if known:
-        return SlideRef(known["slide_id"], known["uri"], known["case_id"], known["mpp"])
-    if not is_remote(name) and not os.path.exists(local_path(name)):
+    known = _row(atlas, "slide_id", name)
+    if not known and not is_remote(name) and not os.path.exists(local_path(name)):
         raise QueryUnreadable(
             f"{name} is neither a slide_id of the atlas {atlas.uri} nor a file",
             remedy=FORMS,
         )
-    return SlideRef(name, name)
+    ref = SlideRef(name, known.get("uri", name), mpp=known.get("mpp"))
+    with open_slide(ref, MppSettings(assume_mpp=assume_mpp)) as reader:
+        content_id = reader.slide.content_id
+        if known and known["content_id"] != content_id:  # it may be a slide that nobody may see
+            raise SlideChanged(
+                f"the file of {name} has changed since it was indexed", remedy="Index it again."
+            )
+        yield reader, known or _row(atlas, "content_id", content_id)
 
 
-def slide_row(atlas: Atlas, column: str, value: str) -> dict[str, Any]:
-    """Id, case, URI and mpp of the slide that has a value in a column; nothing where none has."""
-    rows = atlas.slides.to_table(
-        columns=["slide_id", "case_id", "uri", "mpp"], filter=f"{column} = {quoted(value)}"
-    )
+def _row(atlas: Atlas, column: str, value: str) -> Mapping[str, Any]:
+    """Of the slide that has a value in a column; nothing where none has."""
+    columns = ["slide_id", "case_id", "uri", "mpp", "content_id"]
+    rows = atlas.slides.to_table(columns=columns, filter=f"{column} = {quoted(value)}")
     return rows.to_pylist()[0] if len(rows) else {}
 
 

@@ -11,16 +11,15 @@ import numpy as np
 import shapely
 
 from microtome.atlas.atlas import Atlas
-from microtome.config import GridSettings, MppSettings
+from microtome.config import GridSettings
 from microtome.errors import QueryUnreadable, SettingError
-from microtome.search.asked import about_detail, find_slide, slide_row
+from microtome.search.asked import about_detail, opened
 from microtome.search.picture import MAX_PIXELS, check_size, load_image, resized
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import ImageQuery, RegionQuery
 from microtome.search.region_picture import Canvas, Held, OnSlide, shown, zoom_of
 from microtome.search.region_placement import Floats, Placement
 from microtome.search.region_result import AskedRegion, RegionSettings
-from microtome.slides.opening import open_slide
 from microtome.slides.slide import Pixels, SlideReader
 from microtome.tiles.reading import ReadPlan
 
@@ -75,17 +74,15 @@ def looked_at(query: AskedRegion, atlas: Atlas, settings: RegionSettings) -> Ite
 
     Raises:
         QueryUnreadable: no image, no such slide, or an outline that leaves it.
+        SlideChanged: other bytes than were indexed lie where it lay.
         SlideError: the slide can't be opened or decoded.
         SettingError: an image has no slide to be left out.
     """
     if isinstance(query, ImageQuery):
         yield _image(query, atlas.grid, settings)
         return
-    with open_slide(
-        find_slide(query.slide, atlas), MppSettings(assume_mpp=settings.query_mpp)
-    ) as reader:
-        own = slide_row(atlas, "content_id", reader.slide.content_id).get("slide_id")
-        asked = _drawn(query, reader, atlas.grid)
+    with opened(query.slide, atlas, settings.query_mpp) as (reader, row):
+        own, asked = row.get("slide_id"), _drawn(query, reader, atlas.grid)
         yield replace(asked, slide_id=own, own=asked.own if own else None)
 
 
