@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
@@ -68,6 +69,7 @@ class Engines:
         self.facts = Facts(atlas)
         self._encoders = encoders
         self._most_tiles = most_tiles
+        self._compiled: tuple[str, pa.Schema | None, str | None] = "", None, None
         self._levels = {slot: Levels(atlas, encoder) for slot, encoder in encoders.items()}
 
     def embed(self, wanted: EmbedWanted, answers: Slot) -> Answer:
@@ -121,7 +123,7 @@ class Engines:
         with self._placeless():
             self._check_visible(access, ask)
             slot, model_id = self._model(ask, answers)
-            chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
+            chosen = self._chosen(ask)
             result = self._levels[slot].search(ask, model_id, chosen, access.rows)
         return told(result, access, ask)
 
@@ -136,8 +138,8 @@ class Engines:
                 with self._placeless():
                     self._check_visible(access, ask)
                     slot, model_id = self._model(ask, answering)
-                    chosen = compile_filter(ask.conditions, self.atlas.tiles.schema)
-                alike[slot, tile_settings(ask, model_id, chosen, access.rows)].append(place)
+                    settings = tile_settings(ask, model_id, self._chosen(ask), access.rows)
+                alike[slot, settings].append(place)
             except Exception as error:  # noqa: BLE001 - told to who asked, not to the others
                 answers[place] = error
         for (slot, settings), places in alike.items():
@@ -188,6 +190,16 @@ class Engines:
         if isinstance(ask.query, TileQuery | VectorQuery):  # nothing to embed
             return answers, model_id
         return self._embeds(model_id), model_id
+
+    def _chosen(self, ask: Ask) -> str | None:
+        """The client's conditions in Lance's SQL: one request's are compiled once for all."""
+        schema = self.atlas.tiles.schema
+        said = repr(ask.conditions)  # tells 1 from true, which are equal
+        known, of, chosen = self._compiled
+        if said != known or schema != of:
+            chosen = compile_filter(ask.conditions, schema)
+            self._compiled = said, schema, chosen
+        return chosen
 
     def _embeds(self, model_id: str) -> Slot:
         """The encoder of a model."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,7 +26,13 @@ Scalar = bool | int | float | str
 
 MOST_CONDITIONS: Final = 32
 MOST_VALUES: Final = 1000
+"""Of all conditions together."""
+
 MOST_LETTERS: Final = 1000
+"""Of one value."""
+
+MOST_LETTERS_TOGETHER: Final = 65_536
+"""Of all values; a filter of 4 MB would be compiled and planned for seconds."""
 
 _COMPARED: Final[Mapping[str, str]] = {
     "=": "=",
@@ -40,8 +45,7 @@ _COMPARED: Final[Mapping[str, str]] = {
 _LISTED: Final[Mapping[str, str]] = {"in": "IN", "not_in": "NOT IN"}
 _OF_BOOLEANS: Final = frozenset({"=", "!=", "in", "not_in", "exists"})
 _PRIVATE: Final = frozenset({"uri", "stamp", "properties", "run_id"})
-
-
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WRITTEN: Final = re.compile(
     r"(?P<field>[^=!<>]+?)(?:\s*(?P<compared>!=|<=|>=|=|<|>)|(?P<listed>\s+in\s))(?P<value>.+)"
 )
@@ -66,19 +70,39 @@ def compile_filter(conditions: Sequence[Condition], columns: pa.Schema) -> str |
     """The conditions, joined by AND, as Lance's SQL; None where there are none.
 
     Args:
-        conditions: `MOST_CONDITIONS` at most.
+        conditions: see `check_size`.
         columns: of the table, see `filterable`.
 
     Raises:
         FilterInvalid: names the field, and what is wrong with it.
+    """
+    check_size(conditions)
+    allowed = filterable(columns)
+    return " AND ".join(f"({_compiled(one, allowed)})" for one in conditions) or None
+
+
+def check_size(conditions: Sequence[Condition]) -> None:
+    """Refuse what would be long in compiling, before anything else is done with it.
+
+    Raises:
+        FilterInvalid: it has too many conditions, values or letters.
     """
     if len(conditions) > MOST_CONDITIONS:
         raise FilterInvalid(
             f"the filter has {len(conditions)} conditions, more than {MOST_CONDITIONS}",
             remedy="Say several values of one field with `in`.",
         )
-    allowed = filterable(columns)
-    return " AND ".join(f"({_compiled(one, allowed)})" for one in conditions) or None
+    said = [one.value if isinstance(one.value, list) else [one.value] for one in conditions]
+    if sum(map(len, said)) > MOST_VALUES:
+        raise FilterInvalid(
+            f"the filter has more than {MOST_VALUES} values", remedy="Ask several times."
+        )
+    letters = sum(len(value) for values in said for value in values if isinstance(value, str))
+    if letters > MOST_LETTERS_TOGETHER:
+        raise FilterInvalid(
+            f"the filter's values have more than {MOST_LETTERS_TOGETHER:,} letters",
+            remedy="Ask several times.",
+        )
 
 
 def parse_condition(text: str) -> Condition:
@@ -188,8 +212,6 @@ def _existing(column: str, kind: pa.DataType) -> str:
 def _values(condition: Condition) -> list[Scalar]:
     if not isinstance(condition.value, list) or not condition.value:
         raise _invalid(condition, f"{condition.operator} takes a list of values")
-    if len(condition.value) > MOST_VALUES:
-        raise _invalid(condition, f"there are more than {MOST_VALUES} values", "Ask several times.")
     return condition.value
 
 
@@ -216,7 +238,7 @@ def _literal(condition: Condition, value: Scalar, kind: pa.DataType) -> str:
 def _plain(condition: Condition, text: str) -> str:
     if len(text) > MOST_LETTERS:
         raise _invalid(condition, f"a value is longer than {MOST_LETTERS} letters")
-    if any(unicodedata.category(letter) in {"Cc", "Cs"} for letter in text):
+    if _CONTROL.search(text):
         raise _invalid(condition, "a value holds a control character")
     return text
 

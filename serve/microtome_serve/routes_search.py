@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from microtome.errors import RequestTooLarge, SettingError
 from microtome_serve.access import Access, Reader
 from microtome_serve.asking import Ask
+from microtome_serve.filters import check_size
 from microtome_serve.graph import Graph, Served
 from microtome_serve.guards import Left
 from microtome_serve.problems import responses
@@ -77,5 +78,6 @@ async def _answered(access: Access, graph: Graph, asks: list[Ask], left_s: float
     most = graph.settings.limits.k
     if asks[0].depth > most:
         raise SettingError(f"k and offset must be {most} together at most, not {asks[0].depth}")
+    check_size(asks[0].conditions)
     found: bytes = await graph.search.search.remote(access, tuple(asks), left_s)
     return Response(b'{"results":' + found + b"}", media_type="application/json")

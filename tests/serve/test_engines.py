@@ -11,6 +11,7 @@ from PIL import Image
 from microtome.atlas.atlas import Atlas
 from microtome.errors import (
     DeadlinePassed,
+    FilterInvalid,
     MicrotomeError,
     RequestTooLarge,
     SettingError,
@@ -28,6 +29,7 @@ from microtome.search.query import (
     TileQuery,
     VectorQuery,
 )
+from microtome_serve import engines as engines_module
 from microtome_serve.access import Access
 from microtome_serve.asking import Ask, EmbedWanted
 from microtome_serve.engines import Engines
@@ -138,6 +140,26 @@ def test_a_filter_can_not_bring_back_what_is_not_there(engines):
     south = (Condition("site", "=", "south"),)
 
     assert everything_alike(engines, NORTH, conditions=south)["hits"] == []
+
+
+def test_one_request_s_filter_is_compiled_once(engines, monkeypatch):
+    compiled = []
+    real = engines_module.compile_filter
+    monkeypatch.setattr(
+        engines_module, "compile_filter", lambda *given: compiled.append(given) or real(*given)
+    )
+    query = VectorQuery(np.ones((1, 268), np.float32))
+    asks = [Ask(query, conditions=(Condition("age", "in", [40, 71]),)) for _ in range(5)]
+
+    engines.answer_together([(EVERYTHING, ask, "model") for ask in asks])
+
+    assert len(compiled) == 1
+
+
+def test_conditions_that_python_takes_for_equal_are_not(engines):
+    assert everything_alike(engines, EVERYTHING, conditions=(Condition("age", ">=", 1),))["hits"]
+    with pytest.raises(FilterInvalid):
+        everything_alike(engines, EVERYTHING, conditions=(Condition("age", ">=", True),))
 
 
 def test_counts_are_of_what_is_there_for_them(engines):
