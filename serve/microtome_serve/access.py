@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Final
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from microtome.errors import (
     TokenRefused,
 )
 from microtome_serve.filters import Condition, compile_filter, typed
+from microtome_serve.kept import Kept
 from microtome_serve.limits import Limits, Rates, has_body
 from microtome_serve.oidc import Issuer, OidcSettings
 from microtome_serve.tokens import PREFIX, Role, Token, TokenBook, found
@@ -116,7 +117,7 @@ class Gate:
         self._tokens = _Tokens(TokenBook(settings.tokens)) if settings.tokens else None
         self._issuer = Issuer(settings.oidc) if settings.oidc.issuer else None
         self._rates = Rates(limits)
-        self._columns = columns
+        self._columns = Kept(columns)
 
     async def admit(self, token: str | None) -> Access:
         """Who asks with this bearer token.
@@ -152,7 +153,7 @@ class Gate:
     async def _rows(self, known: _Known) -> str | None:
         if not known.rows:
             return None
-        columns = await self._columns()
+        columns = await self._columns.answer()
         try:
             return compile_filter(typed(known.rows, columns), columns)
         except FilterInvalid as error:
@@ -163,22 +164,10 @@ class _Tokens:
     """The tokens of a file, looked at again at most every `CHECK_S`, by one request for all."""
 
     def __init__(self, book: TokenBook) -> None:
-        self._book = book
-        self._lock = asyncio.Lock()
-        self._checked_at = float("-inf")
-        self._read: tuple[Token, ...] | AccessUnavailable = ()
+        self._read = Kept(partial(asyncio.to_thread, book.read), CHECK_S)
 
     async def find(self, sent: str) -> Token:
-        async with self._lock:
-            if time.monotonic() - self._checked_at >= CHECK_S:
-                try:
-                    self._read = await asyncio.to_thread(self._book.read)
-                except AccessUnavailable as error:
-                    self._read = error
-                self._checked_at = time.monotonic()
-        if isinstance(self._read, AccessUnavailable):
-            raise AccessUnavailable(self._read.message, remedy=self._read.remedy)
-        token = found(self._read, sent, datetime.now(UTC))
+        token = found(await self._read.answer(), sent, datetime.now(UTC))
         if token is None:
             raise TokenRefused("unknown, expired or revoked")
         return token

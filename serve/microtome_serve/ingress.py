@@ -54,6 +54,7 @@ def build_api(graph: Graph) -> FastAPI:
         api.include_router(routes.router)
     settings = graph.settings
     access.install(api, access.Gate(settings.auth, settings.limits, graph.search.columns.remote))
+    routes_atlas.install(api, graph)
     problems.install(api)  # each lies outside of the one before
     guards.install(api, settings.limits)
     routes_metrics.install(api)

@@ -173,6 +173,20 @@ def test_limited_rows_wait_for_the_atlas_and_unlimited_do_not(book, settings):
     assert "secret" not in answer.text
 
 
+def test_the_atlas_is_asked_for_its_columns_once_a_second_at_most(book, settings):
+    asked = []
+
+    async def counted() -> pa.Schema:
+        asked.append(1)
+        return COLUMNS
+
+    _, limited = book.make(Wanted("north", rows=(Condition("site", "=", "north"),)))
+    client = client_of(settings, columns=counted)
+    for _ in range(20):
+        assert client.get("/read", headers=bearing(limited)).status_code == 200
+    assert len(asked) <= 2  # a second may pass
+
+
 def test_each_token_has_its_own_rate(book, settings):
     _, slow = book.make(Wanted("slow", rate_per_s=0.5))
     _, free = book.make(Wanted("free"))
