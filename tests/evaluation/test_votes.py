@@ -50,5 +50,10 @@ def test_against_every_way_to_fill_the_empty_slots(rows):
 def test_many_rows_are_taken_in_parts(monkeypatch):
     rows = np.random.default_rng(0).integers(0, 3, (100, 5))
     whole = majority(rows)
-    monkeypatch.setattr(votes, "_COMPARISONS", 7 * 25)
+    monkeypatch.setattr(votes, "_AT_ONCE", 7 * 5)
     assert majority(rows).tolist() == whole.tolist()
+
+
+def test_many_voters_take_memory_for_each_but_once():
+    rows = np.random.default_rng(0).integers(0, 3, (4, 20_000))  # each with each: 12 GB
+    assert majority(rows).tolist() == [np.bincount(row).argmax() for row in rows]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 NO_CLASS: Final = -1
 """The label of a neighbour that is missing, and what a query without a certain class is given."""
 
-_COMPARISONS: Final = 1 << 24  # of labels at once
+_AT_ONCE: Final = 1 << 22  # of labels
 
 
 def majority(labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -27,7 +27,7 @@ def majority(labels: NDArray[np.int64]) -> NDArray[np.int64]:
         labels: (Q, k) int64, labels of the neighbours, nearest first; `NO_CLASS` where missing.
     """
     classes = np.full(len(labels), NO_CLASS, dtype=np.int64)
-    rows_at_once = max(1, _COMPARISONS // max(1, labels.shape[1] ** 2))
+    rows_at_once = max(1, _AT_ONCE // max(1, labels.shape[1]))
     for start in range(0, len(labels), rows_at_once):
         classes[start : start + rows_at_once] = _majority(labels[start : start + rows_at_once])
     return classes
@@ -36,7 +36,7 @@ def majority(labels: NDArray[np.int64]) -> NDArray[np.int64]:
 def _majority(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     there = labels != NO_CLASS
     empty = (~there).sum(axis=1)
-    votes = (labels[:, :, None] == labels[:, None, :]).sum(axis=2) * there
+    votes = _votes(labels) * there
     slot = votes.argmax(axis=1)  # of equally many the first, which is the nearest
     rows = np.arange(len(labels))
     winner, most = labels[rows, slot], votes[rows, slot]
@@ -46,3 +46,11 @@ def _majority(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     strongest = np.where(rivals, votes + nearer, 0).max(axis=1) + empty
     chosen: NDArray[np.int64] = np.where(strongest <= most, winner, NO_CLASS)
     return chosen
+
+
+def _votes(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(Q, k) how often each label occurs in its row."""
+    keys = labels - labels.min() + np.arange(len(labels))[:, None] * (np.ptp(labels) + 1)
+    _, number, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    votes: NDArray[np.int64] = counts[number].reshape(labels.shape)
+    return votes
