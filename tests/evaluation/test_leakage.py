@@ -16,6 +16,7 @@ from microtome.datasets.labelled import load_dataset
 from microtome.errors import EvaluationError, VectorsInvalid
 from microtome.evaluation.leakage import Side, check
 from microtome.evaluation.left_out import LeftOut
+from microtome.evaluation.neighbours import nearest_in
 
 
 def side(prefix: str, n: int, seed: int) -> Side:
@@ -163,3 +164,14 @@ def test_vectors_that_are_no_numbers_are_refused():
     broken = with_vector(side("g", 2, 1), 1, np.nan)
     with pytest.raises(VectorsInvalid, match="1 of the 2 vectors of the gallery hold NaN"):
         check(side("q", 2, 0), broken)
+
+
+def test_neighbours_that_are_known_aren_t_looked_for_again():
+    gallery = side("g", 5, 0)
+    queries = with_vector(side("q", 3, 1), 1, gallery.vectors[4] + 1e-4)
+    known = nearest_in(gallery.vectors, queries.vectors, 3)
+    leaks = check(queries, gallery, nearest=known)
+    assert leaks == check(queries, gallery)
+    assert leaks.near_vector.examples == (("q1", "g4"),)
+    elsewhere = replace(known, places=np.zeros_like(known.places))
+    assert check(queries, gallery, nearest=elsewhere).near_vector.examples == (("q1", "g0"),)

@@ -11,6 +11,9 @@ import pytest
 from pyarrow import parquet
 
 from microtome.errors import DatasetNotFound, MicrotomeError, SettingError, VectorsInvalid
+from microtome.evaluation.contenders import Asked, gather
+from microtome.evaluation.cosines import directions
+from microtome.evaluation.protocols import PROTOCOLS
 from microtome.evaluation.vectors_file import read_vectors
 
 VECTORS = np.array([[3.0, 4.0], [0.0, 2.0], [5.0, 0.0]])
@@ -86,6 +89,47 @@ def test_parquet(tmp_path: Path, column: pa.Array) -> None:
     assert given.columns["case_id"] == ["p", None, "q"]
 
 
+def test_what_isn_t_asked_for_may_be_of_any_shape(tmp_path: Path) -> None:
+    more = {"coords": np.zeros((9, 2)), "mpp": np.float64(0.5), "site": list("uvw")}
+    path = npz(tmp_path, vectors=VECTORS, label=LABELS, made_by=np.array([{}]), **more)
+
+    assert read_vectors(path).collection.classes == ("a", "b")
+    assert read_vectors(path, group="site").columns["site"] == ["u", "v", "w"]
+    for column, problem in (("mpp", "one value for each vector"), ("made_by", "can't be read")):
+        with pytest.raises(VectorsInvalid, match=problem):
+            read_vectors(path, group=column)
+    ragged = table(tmp_path, vector=VECTORS.tolist(), label=LABELS, cells=[[1], [], [1, 2]])
+    assert len(read_vectors(ragged).collection) == 3
+
+
+def test_a_column_that_isn_t_there_is_no_group(tmp_path: Path) -> None:
+    path = npz(tmp_path, vectors=VECTORS, label=LABELS, site=list("uvw"))
+    for wanted in ("nobody", "vectors"):
+        with pytest.raises(SettingError, match=f"no column '{wanted}'") as caught:
+            gather(Asked(PROTOCOLS["folder"], vectors=path, group=wanted), lambda *_: int)
+        assert "label, site" in caught.value.remedy
+
+
+def test_bytes_are_text(tmp_path: Path) -> None:
+    path = npz(tmp_path, vectors=VECTORS, label=np.array(LABELS, "S1"), group=[b"p", b"q", b""])
+    given = read_vectors(path)
+    assert given.collection.classes == ("a", "b")
+    assert given.collection.groups == ("p", "q", None)
+    with pytest.raises(VectorsInvalid, match="label holds bytes that aren't UTF-8"):
+        read_vectors(npz(tmp_path, vectors=VECTORS, label=[b"a", b"\xff", b"b"]))
+
+
+def test_of_a_path_its_last_two_parts_are_shown(tmp_path: Path) -> None:
+    paths = ["/home/somebody/set/a/1.png", r"C:\Users\somebody\b\2.png", "s3://bucket/set/c/3.png"]
+    given = read_vectors(table(tmp_path, vector=VECTORS.tolist(), label=LABELS, path=paths))
+    assert given.collection.names == ("a/1.png", "b/2.png", "c/3.png")
+
+
+def test_vectors_of_unit_length_are_not_copied_to_be_compared() -> None:
+    given = np.asarray(UNIT, np.float32)
+    assert directions(given, "x") is given
+
+
 def test_trident_s_tile_features_become_a_vector_of_each_slide(tmp_path: Path) -> None:
     folder = tmp_path / "features_uni_v1"
     slide(folder / "s1.h5", np.array([[10.0, 0.0], [0.0, 0.1]]), coords=2)  # lengths don't count
@@ -124,9 +168,12 @@ def test_clam_s_folder_is_read_past_its_pickles(tmp_path: Path) -> None:
         ({"vectors": VECTORS, "labels": ["a", "b"]}, "3 vectors, but 2 of labels"),
         ({"vectors": VECTORS[0], "labels": ["a", "b"]}, r"shape \(N, D\)"),
         ({"vectors": VECTORS.astype(str), "labels": LABELS}, r"numbers of shape"),
-        ({"vectors": with_value(np.nan, 1), "labels": LABELS}, "NaN.*the first in row 1"),
-        ({"vectors": with_value(np.inf, 2), "labels": LABELS}, "infinity.*in row 2"),
-        ({"vectors": VECTORS * [[0], [1], [1]], "labels": LABELS}, "zeros, the first in row 0"),
+        ({"vectors": with_value(np.nan, 1), "labels": LABELS}, "NaN or infinity: row 1"),
+        ({"vectors": with_value(np.inf, 2), "labels": LABELS}, "NaN or infinity: row 2"),
+        (
+            {"vectors": VECTORS * [[0], [1], [1]], "labels": LABELS},
+            "only zeros, the first in row 0",
+        ),
         ({"vectors": VECTORS, "labels": ["a", "", "b"]}, "1 of 3 vectors have no label"),
         ({"vectors": VECTORS, "labels": np.ones((3, 2))}, "labels must be one value for each"),
         ({"vectors": np.array([{}, {}, {}]), "labels": LABELS}, "can't be read"),
@@ -167,7 +214,7 @@ def test_labels_that_don_t_fit_the_slides_are_refused(
     ("features", "coords", "problem"),
     [
         (np.ones((2, 2)), 3, "2 features, but 3 coords"),
-        (np.array([[1.0, np.nan]]), 1, "s1.h5: 1 of 1 vectors hold NaN"),
+        (np.array([[1.0, np.nan]]), 1, "1 of the 1 vectors of s1.h5 hold NaN"),
         (np.ones((0, 2)), 0, r"s1.h5: vectors must be .*\(N, D\)"),
         (np.ones((2, 2, 2)), 2, r"\(N, D\)"),
     ],
@@ -178,6 +225,18 @@ def test_features_that_don_t_fit_are_refused(
 ) -> None:
     slide(tmp_path / "s1.h5", features, coords)
     with pytest.raises(VectorsInvalid, match=problem):
+        read_vectors(str(tmp_path / "s1.h5"), labels(tmp_path, "s1,lung"))
+
+
+@pytest.mark.parametrize("coords", [np.zeros(2), None], ids=["one dimension", "a group"])
+def test_coords_of_another_layout_are_refused(tmp_path: Path, coords: np.ndarray | None) -> None:
+    slide(tmp_path / "s1.h5", np.ones((2, 2)))
+    with h5py.File(tmp_path / "s1.h5", "a") as file:
+        if coords is None:
+            file.create_group("coords")
+        else:
+            file["coords"] = coords
+    with pytest.raises(VectorsInvalid, match=r"s1.h5: coords must be an array of shape \(N, 2\)"):
         read_vectors(str(tmp_path / "s1.h5"), labels(tmp_path, "s1,lung"))
 
 

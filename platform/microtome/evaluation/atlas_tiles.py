@@ -147,8 +147,9 @@ def _whole(
     kept = np.flatnonzero(complete)
     vectors = {model_id: held[kept] for model_id, (held, _) in stored.items()}
     for card in cards:
-        lengths = np.linalg.norm(vectors[card.model_id].astype(np.float64), axis=1)
-        if bad := int((~(np.isfinite(lengths) & (lengths > 0))).sum()):
+        held = vectors[card.model_id]
+        squares = np.einsum("nd,nd->n", held, held, dtype=np.float64)
+        if bad := int((~(np.isfinite(squares) & (squares > 0))).sum()):
             raise VectorsInvalid(
                 f"{bad:,} stored vectors of {card.name} hold NaN, infinity or only zeros",
                 remedy="`microtome verify --vectors --repair` finds and withdraws their slides.",

@@ -143,7 +143,7 @@ def _of_atlas(asked: Asked, track: Track) -> tuple[Collection, list[Contender]]:
 
 
 def _given(asked: Asked, path: str) -> tuple[Collection, list[Contender]]:
-    given = read_vectors(path, asked.labels)
+    given = read_vectors(path, asked.labels, asked.group)
     everything = given.collection
     if asked.group is not None:
         everything = regrouped(everything, asked.group, given.columns)

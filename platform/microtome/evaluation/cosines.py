@@ -56,21 +56,21 @@ def unit_vectors(vectors: NDArray[Any], whose: str) -> NDArray[np.float32]:
 
     Args:
         vectors: (N, D) of any float type.
-        whose: what to call them in an error: `queries`, `gallery`.
+        whose: what to call them in an error: `the queries`, `the gallery`, a file.
 
     Raises:
         VectorsInvalid: not two-dimensional, not numbers, or some hold NaN or infinity.
     """
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
         raise VectorsInvalid(
-            f"the vectors of the {whose} are an array of shape {vectors.shape} and type "
+            f"the vectors of {whose} are an array of shape {vectors.shape} and type "
             f"{vectors.dtype}, not (images, values) of numbers"
         )
     squares = np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64)
     if len(broken := np.flatnonzero(~np.isfinite(squares))):
         named = ", ".join(f"{row:,}" for row in broken[:MOST_NAMED].tolist())
         raise VectorsInvalid(
-            f"{len(broken):,} of the {len(vectors):,} vectors of the {whose} hold NaN or infinity: "
+            f"{len(broken):,} of the {len(vectors):,} vectors of {whose} hold NaN or infinity: "
             f"row {named}{' …' if len(broken) > MOST_NAMED else ''}, counted from 0",
             remedy="Embed these images again, or leave them out; they can't be ranked.",
         )
@@ -80,6 +80,31 @@ def unit_vectors(vectors: NDArray[Any], whose: str) -> NDArray[np.float32]:
     lengths[lengths == 0] = 1
     unit = np.empty(vectors.shape, dtype=np.float32)
     np.divide(vectors, lengths[:, None], out=unit, casting="same_kind")  # no copy in float64
+    return unit
+
+
+def directions(vectors: Any, shown: str) -> NDArray[np.float32]:
+    """Vectors that somebody brings, at unit length; see `unit_vectors`.
+
+    Args:
+        vectors: (N, D) of numbers, one at least.
+        shown: what they are called where they don't fit.
+
+    Raises:
+        VectorsInvalid: another shape or type, or rows that aren't finite or have no direction.
+    """
+    values = np.asarray(vectors)
+    if values.ndim != 2 or values.dtype.kind not in "iuf" or 0 in values.shape:
+        raise VectorsInvalid(
+            f"{shown}: vectors must be numbers of shape (N, D), not {values.dtype} {values.shape}"
+        )
+    unit = unit_vectors(values, shown)
+    if nowhere := np.flatnonzero(~unit.any(axis=1)).tolist():
+        raise VectorsInvalid(
+            f"{shown}: {len(nowhere):,} of {len(values):,} vectors hold only zeros, the first in "
+            f"row {nowhere[0]}, counted from 0",
+            remedy="Mend them, or take their rows out.",
+        )
     return unit
 
 

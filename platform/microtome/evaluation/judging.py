@@ -74,9 +74,11 @@ def judge_vectors(
         EvaluationError: labels or groups that don't fit.
     """
     check_lengths(gallery.vectors, queries.vectors)
-    found = unit_vectors(gallery.vectors, "gallery")
+    found = unit_vectors(gallery.vectors, "the gallery")
     asked = (
-        found if queries.vectors is gallery.vectors else unit_vectors(queries.vectors, "queries")
+        found
+        if queries.vectors is gallery.vectors
+        else unit_vectors(queries.vectors, "the queries")
     )
     to_find = findable(queries.labels, gallery.labels, left_out)
     neighbours = no_neighbours(len(asked), max(depth, *ks), left_out)

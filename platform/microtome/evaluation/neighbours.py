@@ -66,9 +66,10 @@ def nearest_in(
     """
     check_whole("k", k, least=1)
     check_lengths(gallery, queries)
-    gallery, queries = unit_vectors(gallery, "gallery"), unit_vectors(queries, "queries")
+    there = unit_vectors(gallery, "the gallery")
+    asked = there if queries is gallery else unit_vectors(queries, "the queries")
     found = no_neighbours(len(queries), k, left_out)
-    for rows, cosines in scored_blocks(gallery, queries, left_out, block_bytes):
+    for rows, cosines in scored_blocks(there, asked, left_out, block_bytes):
         take_best(cosines, found.places[rows], found.scores[rows])
     return found
 

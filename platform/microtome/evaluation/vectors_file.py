@@ -1,41 +1,37 @@
 """Vectors that another program made, with their labels.
 
-    vectors.npz            arrays `vectors` (N, D) and `labels` (N,), or `groups`, `splits`, `names`
-    vectors.parquet        a list column `vectors`, and columns label, group, split, name
-    slide.h5, or a folder  TRIDENT's layout, and CLAM's: one file a slide with `features` (N, D) and
-                           `coords` (N, 2); labels come from a table beside them
-
-TRIDENT writes `features_<encoder>/<slide>.h5`, and slides' own vectors (D,) to
-`slide_features_<encoder>`; CLAM writes `h5_files/<slide>.h5` beside `pt_files`: those are pickles,
-never read. A slide's tiles become one vector: each set to unit length, then their mean.
+vectors.npz            arrays `vectors` (N, D) and `labels` (N,), or `groups`, `splits`, `names`
+vectors.parquet        a list column `vectors`, and columns label, group, split, name
+slide.h5, or a folder  TRIDENT's layout, and CLAM's: one file a slide with `features` (N, D) and
+                       `coords` (N, 2); labels come from a table beside them
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from microtome.datasets.listing import files_under, some_of
+from microtome.datasets.listing import some_of
 from microtome.datasets.samples import WHOLE
 from microtome.errors import DatasetNotFound, SettingError, VectorsInvalid
 from microtome.evaluation.collection import Collection
+from microtome.evaluation.cosines import directions
 from microtome.evaluation.grouping import Columns
+from microtome.evaluation.slide_features import FEATURES, slide_files, slide_vector
 from microtome.slides.listing import extension
 from microtome.slides.storage import explained, filesystem_of
 from microtome.slides.tables import read_table
 
-HDF5: Final = frozenset({"h5", "hdf5"})
-FEATURES: Final = "features"
 _VECTORS: Final = ("vectors", "vector", "embedding", "embeddings", FEATURES)
 _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "label": ("label", "labels"),
@@ -65,13 +61,14 @@ class GivenVectors:
     about: str = ""
 
 
-def read_vectors(path: str, labels: str | None = None) -> GivenVectors:
+def read_vectors(path: str, labels: str | None = None, group: str | None = None) -> GivenVectors:
     """Read vectors, and who they are.
 
     Args:
         path: file or folder, on a disk or in a store; see the module's docstring.
         labels: for HDF5, a CSV or Parquet table of `slide_id` and `label`, optionally `group` (or
             `case_id`) and `split`.
+        group: a column or array that must be read too, where there is one of that name.
 
     Raises:
         SettingError: another kind of file, or labels are missing or too much.
@@ -81,47 +78,51 @@ def read_vectors(path: str, labels: str | None = None) -> GivenVectors:
         SourceError: the labels can't be read.
     """
     kind = extension(path)
-    if kind in {"npz", "parquet", "pq"}:
-        if labels is not None:
-            raise SettingError(f"{path} holds its labels itself: --labels is for HDF5")
-        columns = _npz(path) if kind == "npz" else _parquet(path)
-        return _of_columns(path, columns)
-    if kind in HDF5:
-        return _of_slides(path, {posixpath.basename(path): path}, labels)
-    files = _slide_files(path)
-    if not files:
-        raise SettingError(f"{path} holds no .h5 file", remedy=_FORMS)
-    return _of_slides(path, files, labels)
+    if kind not in {"npz", "parquet", "pq"}:
+        return _of_slides(path, labels)
+    if labels is not None:
+        raise SettingError(f"{path} holds its labels itself: --labels is for HDF5")
+    return _of_columns(path, _npz(path, group) if kind == "npz" else _parquet(path, group))
 
 
-def unit(vectors: Any, shown: str) -> NDArray[np.float32]:
-    """(N, D) float32 of unit length.
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What of a file is needed.
 
-    Raises:
-        VectorsInvalid: another shape or type, or rows that aren't finite or are zero.
+    Attributes:
+        vectors: name of the array or column that holds them; None where there is none.
+        names: of all that it holds.
+        wanted: those that say what the vectors are.
     """
-    values = np.asarray(vectors)
-    if values.ndim != 2 or values.dtype.kind not in "iuf" or 0 in values.shape:
-        raise VectorsInvalid(
-            f"{shown}: vectors must be numbers of shape (N, D), not {values.dtype} {values.shape}"
-        )
-    values = values.astype(np.float64)
-    lengths = np.linalg.norm(values, axis=1)
-    if bad := np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0))).tolist():
-        raise VectorsInvalid(
-            f"{shown}: {len(bad):,} of {len(values):,} vectors hold NaN, infinity or only zeros, "
-            f"the first in row {bad[0]}",
-            remedy="Mend them, or take their rows out.",
-        )
-    return np.asarray(values / lengths[:, None], np.float32)
+
+    vectors: str | None
+    names: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str], group: str | None) -> Self:
+        names = tuple(names)
+        vectors = next((name for name in _VECTORS if name in names), None)
+        known = (next((one for one in same if one in names), None) for same in _NAMED.values())
+        wanted = {*known, *({group} & {*names})} - {None, vectors}
+        return cls(vectors, names, tuple(name for name in names if name in wanted))
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Whatever is read; the rest may be of any shape and type."""
+        return (*self.wanted, *([] if self.vectors is None else [self.vectors]))
 
 
-def _npz(path: str) -> dict[str, Any]:
+_Columns = tuple[_Held, dict[str, Any]]
+
+
+def _npz(path: str, group: str | None) -> _Columns:
     filesystem, inside = filesystem_of(path)
     with explained(path, missing=DatasetNotFound, refused=VectorsInvalid):
         try:
-            with filesystem.open(inside, "rb") as file, np.load(file, allow_pickle=False) as held:
-                return {name: held[name] for name in held.files}
+            with filesystem.open(inside, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                held = _Held.of(arrays.files, group)
+                return held, {name: arrays[name] for name in held.read}
         except (ValueError, zipfile.BadZipFile, EOFError, AttributeError) as error:
             raise VectorsInvalid(
                 f"{path} can't be read: {error}",
@@ -129,15 +130,17 @@ def _npz(path: str) -> dict[str, Any]:
             ) from None
 
 
-def _parquet(path: str) -> dict[str, Any]:
+def _parquet(path: str, group: str | None) -> _Columns:
     filesystem, inside = filesystem_of(path)
     with explained(path, missing=DatasetNotFound, refused=VectorsInvalid):
         content = filesystem.cat_file(inside)
     try:
-        table = parquet.read_table(pa.BufferReader(content))
+        file = parquet.ParquetFile(pa.BufferReader(content))
+        held = _Held.of(file.schema_arrow.names, group)
+        table = file.read(columns=list(held.read))
     except pa.ArrowInvalid as error:
         raise VectorsInvalid(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
-    return {name: _array(path, name, table[name]) for name in table.column_names}
+    return held, {name: _array(path, name, table[name]) for name in held.read}
 
 
 def _array(path: str, name: str, column: pa.ChunkedArray) -> Any:
@@ -151,28 +154,33 @@ def _array(path: str, name: str, column: pa.ChunkedArray) -> Any:
     return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lengths[0])
 
 
-def _of_columns(path: str, columns: Mapping[str, Any]) -> GivenVectors:
+def _of_columns(path: str, read: _Columns) -> GivenVectors:
     """From arrays by name to labelled vectors."""
-    named = next((name for name in _VECTORS if name in columns), None)
-    if named is None or _column(columns, "label") is None:
+    held, columns = read
+    if held.vectors is None or _column(columns, "label") is None:
         raise VectorsInvalid(
-            f"{path} holds {', '.join(columns) or 'nothing'}, but not both vectors and labels",
+            f"{path} holds {', '.join(held.names) or 'nothing'}, but not both vectors and labels",
             remedy="Name the vectors `vectors` and their labels `label`.",
         )
-    vectors = unit(columns[named], path)
-    flat = {name: _texts(path, name, one) for name, one in columns.items() if name != named}
+    vectors = directions(columns[held.vectors], path)
+    flat = {name: _texts(path, name, columns[name]) for name in held.wanted}
     for name, values in flat.items():
         if len(values) != len(vectors):
             raise VectorsInvalid(f"{path}: {len(vectors):,} vectors, but {len(values):,} of {name}")
-    return GivenVectors(_collection(path, flat, len(vectors)), vectors, flat)
+    others = {name: [] for name in held.names if name != held.vectors}  # for messages
+    return GivenVectors(_collection(path, flat, len(vectors)), vectors, others | flat)
 
 
 def _texts(path: str, name: str, values: Any) -> list[str | None]:
-    """Labels and the like as text; whole numbers are names too."""
+    """Labels and the like as text; whole numbers are names too, and bytes are UTF-8."""
     array = np.asarray(values)
     if array.ndim != 1:
         raise VectorsInvalid(f"{path}: {name} must be one value for each vector, not {array.shape}")
-    return [None if _missing(one) else str(one) for one in array.tolist()]
+    try:
+        texts = [one.decode() if isinstance(one, bytes) else one for one in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise VectorsInvalid(f"{path}: {name} holds bytes that aren't UTF-8: {error}") from None
+    return [None if _missing(one) else str(one) for one in texts]
 
 
 def _missing(value: object) -> bool:
@@ -198,26 +206,26 @@ def _collection(path: str, columns: Mapping[str, list[str | None]], count: int) 
         np.array([numbers[label] for label in labels], np.int64),
         tuple(groups),
         tuple(split or WHOLE for split in splits),
-        tuple(name or f"row {row}" for row, name in enumerate(names)),
+        tuple(_short(name) if name else f"row {row}" for row, name in enumerate(names)),
         grouped_by="group" if any(groups) else "",
     )
 
 
-def _slide_files(path: str) -> dict[str, str]:
-    """HDF5 files at or below a folder, by name; CLAM's `h5_files` alone where there are such."""
-    files = {name: uri for name, uri in files_under(path).items() if extension(name) in HDF5}
-    of_clam = {name: uri for name, uri in files.items() if "h5_files/" in f"/{name}"}
-    return of_clam or files
+def _short(name: str) -> str:
+    """A name or path without the folders of a machine: its last two parts."""
+    return "/".join(re.split(r"[/\\]+", name)[-2:])
 
 
-def _of_slides(path: str, files: Mapping[str, str], labels: str | None) -> GivenVectors:
+def _of_slides(path: str, labels: str | None) -> GivenVectors:
     """One vector for each slide that the table of labels names."""
+    slides = slide_files(path)
+    if not slides:
+        raise SettingError(f"{path} holds no .h5 file", remedy=_FORMS)
     if labels is None:
         raise SettingError(
             f"{path} holds features, but nothing says what the slides are",
             remedy="Give a table of slide_id and label with --labels FILE.csv.",
         )
-    slides = _by_slide(path, files)
     rows = _labelled_slides(labels)
     wanted = [str(name) for name in rows["slide_id"]]
     if missing := [name for name in wanted if name not in slides]:
@@ -225,7 +233,7 @@ def _of_slides(path: str, files: Mapping[str, str], labels: str | None) -> Given
             f"{labels} names {len(missing):,} slides without a file in {path}: {some_of(missing)}",
             remedy="Bring their features, or take their rows out.",
         )
-    vectors = list(_slide_vectors([slides[name] for name in wanted]))
+    vectors = [slide_vector(*slides[name]) for name in wanted]
     if len(lengths := {len(one) for one in vectors}) != 1:
         raise VectorsInvalid(
             f"{path} holds vectors of {' and '.join(str(one) for one in sorted(lengths))} values",
@@ -236,21 +244,7 @@ def _of_slides(path: str, files: Mapping[str, str], labels: str | None) -> Given
         note = f"{len(left):,} slides have no label and were left out: {some_of(sorted(left))}"
         collection = collection.noted(note)
     about = "mean of a slide's vectors, each of unit length"
-    return GivenVectors(collection, unit(np.stack(vectors), path), rows, about)
-
-
-def _by_slide(path: str, files: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """(name to show, URI) of each slide's file."""
-    slides: dict[str, tuple[str, str]] = {}
-    for name, uri in files.items():
-        slide = posixpath.basename(name).rpartition(".")[0]
-        if slide in slides:
-            raise VectorsInvalid(
-                f"{path} holds two files for {slide}: {slides[slide][0]} and {name}",
-                remedy="Name the folder of one encoder.",
-            )
-        slides[slide] = (name, uri)
-    return slides
+    return GivenVectors(collection, directions(np.stack(vectors), path), rows, about)
 
 
 def _labelled_slides(labels: str) -> dict[str, list[str | None]]:
@@ -262,33 +256,3 @@ def _labelled_slides(labels: str) -> dict[str, list[str | None]]:
     if None in columns["slide_id"] or len(set(columns["slide_id"])) < len(columns["slide_id"]):
         raise VectorsInvalid(f"{labels} has a row without a slide_id, or two of one")
     return columns
-
-
-def _slide_vectors(files: Sequence[tuple[str, str]]) -> Iterator[NDArray[np.float32]]:
-    for shown, uri in files:
-        filesystem, inside = filesystem_of(uri)
-        with explained(shown, missing=DatasetNotFound, refused=VectorsInvalid):
-            features = _features(filesystem, inside, shown)
-        if features.ndim == 3 and len(features) == 1:  # a batch of one, as some versions write it
-            features = features[0]
-        tiles = unit(features[None] if features.ndim == 1 else features, shown)
-        yield tiles.mean(axis=0)
-
-
-def _features(filesystem: Any, path: str, shown: str) -> NDArray[Any]:
-    try:
-        with filesystem.open(path, "rb") as raw, h5py.File(raw, "r") as file:
-            features, coords = file[FEATURES], file.get("coords")
-            values = np.asarray(features)
-            if coords is not None and values.ndim > 1 and coords.shape[-2] != values.shape[-2]:
-                raise VectorsInvalid(
-                    f"{shown} holds {values.shape[-2]:,} features, but {coords.shape[-2]:,} coords"
-                )
-            return values
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise VectorsInvalid(
-            f"{shown} isn't laid out as TRIDENT and CLAM write it: {error}",
-            remedy="It needs an array `features` of shape (N, D).",
-        ) from None
