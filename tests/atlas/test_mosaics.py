@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.atlas import mosaic as mosaic_module
+from microtome.atlas.atlas import Atlas
 from microtome.atlas.compaction import compact
 from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.forgetting import Subject, forget, purge
@@ -18,6 +19,7 @@ from microtome.atlas.mosaic_files import FOLDER, drop_mosaics, newest_card
 from microtome.atlas.mosaics import MadeMosaics, mosaic_of, places
 from microtome.atlas.repair import repair
 from microtome.atlas.stored_mosaics import open_mosaics
+from microtome.atlas.vector_index import vector_files
 from microtome.atlas.verify import verify
 from microtome.atlas.words import Words
 from microtome.atlas.writer import open_writer
@@ -266,8 +268,13 @@ def _traces(uri: str, needle: bytes) -> list[Path]:
 
 def test_compaction_changes_no_mosaic(made):
     refresh_all_mosaics(made.writer, least_tiles=1)
+    before = newest_card(made.uri, CARD.model_id)
     assert compact(made.writer, "tiles") == 3
     assert refresh_all_mosaics(made.writer, least_tiles=1) == []
+    after = newest_card(made.uri, CARD.model_id)
+    assert (after.number, after.files) == (before.number, before.files)
+    known = vector_files(Atlas.open(made.uri).tiles, CARD.model_id)
+    assert after.sources == list(known.values()) != before.sources
 
 
 def test_maintenance_makes_them_and_says_so(made, monkeypatch):

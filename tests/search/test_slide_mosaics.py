@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from microtome.atlas import stored_mosaics
 from microtome.atlas.mosaic_building import refresh_all_mosaics, refresh_mosaics
-from microtome.atlas.mosaic_files import FOLDER
+from microtome.atlas.mosaic_files import FOLDER, drop_mosaics
+from microtome.atlas.schema import vector_column
+from microtome.atlas.stored_mosaics import open_mosaics
 from microtome.atlas.writer import open_writer
 from microtome.search import slide_bank, slide_methods
 from microtome.search.query import SlideQuery
@@ -58,6 +61,20 @@ def test_a_slide_whose_content_changed_is_compared_as_it_now_is(own_atlas, tmp_p
     assert near["same"] > 0.99
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["known", "reopened"])
+def test_a_slide_whose_vectors_are_gone_is_not_found(own_atlas, late):
+    model_id = model_of(own_atlas)
+    refresh_mosaics(own_atlas, model_id, least_tiles=1)
+    searcher = SlideSearcher(own_atlas)
+    assert "same" in names(searcher.search(SlideQuery("mix")))
+    with open_writer(own_atlas.uri, "test") as writer:
+        writer.update("tiles", {vector_column(model_id): "NULL"}, "slide_id = 'same'")
+    result = (SlideSearcher(own_atlas) if late else searcher).search(SlideQuery("mix"))
+    assert "same" not in names(result)
+    assert result.coverage == pytest.approx(5 / 6)
+    assert any("1 of 6 slides have no vector" in note for note in result.notes)
+
+
 def test_slides_beyond_those_made_now_are_told(own_atlas, monkeypatch):
     monkeypatch.setattr(slide_bank, "MOST_MADE", 2)
     told = []
@@ -103,6 +120,36 @@ def test_damaged_mosaics_are_not_used_and_that_is_said(own_atlas, name):
     result = search(SlideSearcher(own_atlas), SlideQuery("mix"), k=2)
     assert names(result) == ["mix", "same"]
     assert any(f"its {name} is damaged" in note for note in result.notes)
+
+
+def test_mosaics_that_go_while_they_are_opened_are_not_used(own_atlas, monkeypatch):
+    refresh_mosaics(own_atlas, model_of(own_atlas), least_tiles=1)
+    meanwhile(monkeypatch, lambda: drop_mosaics(own_atlas.uri, model_of(own_atlas)))
+    result = search(SlideSearcher(own_atlas), SlideQuery("mix"), k=2)
+    assert names(result) == ["mix", "same"]
+    assert any("its files are gone" in note for note in result.notes)
+
+
+def test_mosaics_that_are_replaced_while_they_are_opened_are_opened_again(own_atlas, monkeypatch):
+    model_id = model_of(own_atlas)
+    refresh_mosaics(own_atlas, model_id, least_tiles=1)
+    with open_writer(own_atlas.uri, "test") as writer:
+        for table in ("tiles", "slides"):
+            writer.delete(table, "slide_id = 'same'")
+    meanwhile(monkeypatch, lambda: refresh_mosaics(own_atlas, model_id, least_tiles=1))
+    assert open_mosaics(own_atlas.uri, model_id).card.number == 2
+
+
+def meanwhile(monkeypatch, change):
+    """Have something happen once the first part of stored mosaics has been read."""
+    load, todo = stored_mosaics._load, [change]
+
+    def loaded(path):
+        if todo:
+            todo.pop()()
+        return load(path)
+
+    monkeypatch.setattr(stored_mosaics, "_load", loaded)
 
 
 def test_an_atlas_as_it_once_was_is_searched_as_it_was(own_atlas):

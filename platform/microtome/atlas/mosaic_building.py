@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_building import LEAST_ROWS
 from microtome.atlas.mosaic import Mosaic
 from microtome.atlas.mosaic_files import LEAST_SLIDES, MosaicsCard, drop_mosaics, kind
-from microtome.atlas.mosaic_writing import write_mosaics
+from microtome.atlas.mosaic_writing import write_card, write_mosaics
 from microtome.atlas.mosaics import mosaic_of
 from microtome.atlas.schema import vector_column
 from microtome.atlas.stored_mosaics import StoredMosaics, open_mosaics
-from microtome.atlas.vector_index import check_witnesses
+from microtome.atlas.vector_index import check_witnesses, vector_files
 from microtome.atlas.writer import Writer
 
 WITNESSES = 8
@@ -107,10 +107,15 @@ def refresh_mosaics(
     known = _usable(atlas, model_id, tiles)
     kept = _current(known, rows) if known else {}
     gone = len(set(known.slide_ids) - rows.keys()) if known else 0
+    sources = sorted(vector_files(tiles, model_id).values())
     if known and not gone and len(kept) == len(rows):
-        return RefreshedMosaics(known.card)
+        if known.card.sources == sources:
+            return RefreshedMosaics(known.card)
+        card = replace(known.card, tiles_version=tiles.version, sources=sources)
+        write_card(card, atlas.uri, may_publish)  # compacted, for instance
+        return RefreshedMosaics(card)
     mosaics = _Mosaics(tiles, model_id, rows, known, kept, tell)
-    card = MosaicsCard(model_id, 0, tiles.version, 0, 0, _witnesses(tiles, rows), {})
+    card = MosaicsCard(model_id, 0, tiles.version, 0, 0, _witnesses(tiles, rows), sources, {})
     card = write_mosaics(atlas.uri, card, mosaics, may_publish, least_slides)
     drop_mosaics(atlas.uri, model_id, before=card.number)
     return RefreshedMosaics(card, made=mosaics.made, removed=gone)

@@ -47,6 +47,7 @@ class MosaicsCard:
         slides: how many.
         vectors: how many representatives they have together.
         witnesses: tile id by row id, of a few rows; a table that says otherwise is another one.
+        sources: the files of `tiles` that held the vectors they are made of.
         files: the hash of each file.
         format: of these files.
     """
@@ -57,6 +58,7 @@ class MosaicsCard:
     slides: int
     vectors: int
     witnesses: dict[int, str] = field(repr=False)
+    sources: list[str] = field(repr=False)
     files: dict[str, str] = field(repr=False)
     format: int = FORMAT
 

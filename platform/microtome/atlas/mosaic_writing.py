@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -62,6 +62,22 @@ def write_mosaics(
         }
         draft.publish(names, json.dumps(facts), may_publish)
     return MosaicsCard(**facts)
+
+
+def write_card(card: MosaicsCard, uri: str, may_publish: Callable[[], None]) -> None:
+    """Say something else of stored mosaics, which stay as they are.
+
+    Args:
+        card: of the same number and files.
+        uri: of the atlas.
+        may_publish: see `write_mosaics`.
+
+    Raises:
+        AtlasWriteFailed: the store refuses.
+    """
+    with kind(uri).draft(card.model_id) as draft:
+        same = replace(draft, number=card.number)
+        same.publish([], json.dumps(asdict(card)), may_publish)
 
 
 def _write_arrays(draft: Draft, mosaics: Iterable[tuple[str, Mosaic]]) -> tuple[int, int]:

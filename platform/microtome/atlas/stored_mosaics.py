@@ -53,6 +53,13 @@ class StoredMosaics:
             IndexUnusable: one is missing or damaged.
         """
         self.card = card
+        try:
+            self._read(folder)
+        except (OSError, ValueError, KeyError):  # a newer one may take its place at any moment
+            raise IndexUnusable("its files are gone, or damaged") from None
+
+    def _read(self, folder: Callable[[str], Path]) -> None:
+        card = self.card
         for name, digest in card.files.items():
             if name != VECTORS and sha256_of(folder(name)) != digest:
                 raise IndexUnusable(f"its {name} is damaged")
@@ -66,7 +73,7 @@ class StoredMosaics:
         self.firsts = np.append(slides["first"].to_numpy(), len(self.row_ids))
         try:
             self._vectors: NDArray[np.float16] = np.load(folder(VECTORS), mmap_mode="r")
-        except (ValueError, OSError):
+        except ValueError:
             raise IndexUnusable(f"its {VECTORS} is damaged") from None
         if self._vectors.shape != (card.vectors, self.means.shape[1]):
             raise IndexUnusable(f"its {VECTORS} is not what its {CARD} says")

@@ -14,7 +14,7 @@ Scores never come from codes: each candidate is compared exactly, with its vecto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +150,26 @@ def vector_files(tiles: Any, model_id: str) -> dict[int, str]:
         for file in fragment.metadata.files
         if number in file.fields
     }
+
+
+def rows_with_vectors(tiles: Any, model_id: str, known: Collection[str]) -> NDArray[np.int64]:
+    """The rows of which something made of vectors may still be true.
+
+    Args:
+        tiles: the Lance dataset.
+        model_id: whose vectors.
+        known: files with vectors that it was made from. They never change, so all rows in them are
+            taken; of rows elsewhere, those that have a vector now.
+    """
+    row_ids, fragments = row_places(tiles)
+    files = vector_files(tiles, model_id)
+    new = [one for one in tiles.get_fragments() if files.get(one.fragment_id) not in known]
+    seen = row_ids[~np.isin(fragments, [one.fragment_id for one in new])]
+    if not new:
+        return seen
+    present = f"{vector_column(model_id)} IS NOT NULL"
+    scanner = tiles.scanner(columns=[], filter=present, fragments=new, with_row_id=True)
+    return np.append(seen, scanner.to_table()["_rowid"].to_numpy().astype(np.int64))
 
 
 def unit_vectors(stored: pa.FixedSizeListArray) -> NDArray[np.float32]:

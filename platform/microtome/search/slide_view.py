@@ -16,7 +16,7 @@ from microtome.atlas.mosaic_building import make_mosaic, rows_by_slide
 from microtome.atlas.mosaics import Numbers, mosaic_of
 from microtome.atlas.sql import one_of
 from microtome.atlas.stored_mosaics import StoredMosaics, open_mosaics
-from microtome.atlas.vector_index import check_witnesses, row_places
+from microtome.atlas.vector_index import check_witnesses, rows_with_vectors
 from microtome.search.filters import all_of
 from microtome.search.finder import Finder, View
 from microtome.search.slide_bank import Bank, Ground, Tell, make_bank, rows_there
@@ -132,8 +132,9 @@ def _same(old: SlideView, tiles: View, atlas: Atlas) -> bool:
 
 
 def _places(tiles: View, stored: StoredMosaics, facts: SlideFacts) -> Numbers:
-    """Where stored mosaics' slides are among the facts; −1 where a slide or a row is gone."""
-    there = rows_there(row_places(tiles.tiles)[0], stored.row_ids)
+    """Where stored mosaics' slides are among the facts; −1 where a slide, row or vector is gone."""
+    rows = rows_with_vectors(tiles.tiles, stored.card.model_id, set(stored.card.sources))
+    there = rows_there(rows, stored.row_ids)
     whole = np.logical_and.reduceat(there, stored.firsts[:-1])
     places = [facts.places.get(slide_id, -1) for slide_id in stored.slide_ids.tolist()]
     return np.where(whole, places, -1)

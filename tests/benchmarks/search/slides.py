@@ -74,7 +74,7 @@ def store(atlas: Atlas) -> float:
             yield block.column("slide_id")[0].as_py(), Mosaic.of(vectors, row_ids)
 
     started = time.perf_counter()
-    card = MosaicsCard(model_id, 0, tiles.version, 0, 0, {}, {})
+    card = MosaicsCard(model_id, 0, tiles.version, 0, 0, {}, [], {})
     write_mosaics(atlas.uri, card, mosaics())
     return time.perf_counter() - started
 
