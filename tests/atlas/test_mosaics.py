@@ -117,6 +117,18 @@ def test_joined_mosaics_weigh_their_slides_by_their_tiles():
     assert np.allclose(joined.mean, mean, atol=1e-3)
 
 
+def test_very_many_joined_mosaics_are_thinned_and_stand_for_all_tiles(monkeypatch):
+    parts = [Mosaic.of(half_precision(50, seed=n), np.arange(50) + 50 * n) for n in range(6)]
+    whole = Mosaic.joined(parts)
+    monkeypatch.setattr(mosaic_module, "MOST_JOINED", 40)
+    thin = Mosaic.joined(parts)
+    assert (len(whole), len(thin)) == (300, 40)
+    assert thin.tiles == whole.tiles == 300
+    assert len(set(thin.row_ids // 50)) == 6, "of all slides"
+    assert np.array_equal(thin.vectors, whole.vectors[thin.row_ids])
+    assert np.array_equal(thin.mean, whole.mean)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
 def test_clustering_gives_unit_centres_no_more_than_asked_for(rows, count, seed):

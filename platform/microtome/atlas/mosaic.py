@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 MOST = 100
 """Representatives of a slide, at most."""
+MOST_JOINED = 1000
+"""Representatives of several slides together, at most."""
 SAMPLE = 40  # tiles per cluster that take part in finding it
 ROUNDS = 10
 BLOCK_ROWS = 8192
@@ -67,16 +69,23 @@ class Mosaic:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """One mosaic of several slides, at least one: all their representatives."""
+        """One mosaic of several slides, at least one: all their representatives.
+
+        Of more than `MOST_JOINED`, some at even steps, each of which also stands for what those
+        left out stand for, where it is the nearest to them.
+        """
         tiles = [part.tiles for part in parts]
         means = np.stack([part.mean for part in parts]).astype(np.float32)
-        mean = np.average(means, axis=0, weights=tiles)
-        return cls(
-            np.concatenate([part.vectors for part in parts]),
-            np.concatenate([part.row_ids for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            mean.astype(np.float16),
-        )
+        mean = np.average(means, axis=0, weights=tiles).astype(np.float16)
+        vectors = np.concatenate([part.vectors for part in parts])
+        row_ids = np.concatenate([part.row_ids for part in parts])
+        weights = np.concatenate([part.weights for part in parts])
+        if len(vectors) > MOST_JOINED:
+            steps = np.linspace(0, len(vectors) - 1, MOST_JOINED).astype(np.int64)
+            own = nearest_of(unit(vectors), unit(vectors[steps]))[0]
+            weights = np.bincount(own, weights, MOST_JOINED).astype(np.int32)
+            vectors, row_ids = vectors[steps], row_ids[steps]
+        return cls(vectors, row_ids, weights, mean)
 
     def only(self, kept: NDArray[np.bool_]) -> Self:
         """Without some of its representatives; its mean is then that of those that are left."""

@@ -28,7 +28,34 @@ from microtome.search.slide_methods import Scored, Tissue
 VOTERS: Final = 50
 MOST_VOTERS: Final = 2000
 B: Final = 0.75
-BLOCK_ROWS: Final = 16_384
+BLOCK_ROWS: Final = 16_384  # of the atlas at once, but no more than give
+BLOCK_COSINES: Final = 1 << 22  # with all of the query's tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """Whose tiles may vote.
+
+    Attributes:
+        slides: all.
+        groups: how they are taken together.
+        tiles: (F,) how many tiles each has that who asks may see: others have no say in sizes.
+    """
+
+    slides: SlideFacts
+    groups: Groups
+    tiles: NDArray[np.int64]
+
+    @property
+    def voters(self) -> int:
+        """How many tiles each tile of a query lets vote."""
+        return min(VOTERS, round(_mean(self.tiles)))
+
+    def sizes(self, numbers: Numbers) -> NDArray[np.float64]:
+        """(N,) how large groups are, the mean being 1."""
+        tiles = np.bincount(self.groups.of, weights=self.tiles, minlength=len(self.groups.names))
+        sizes: NDArray[np.float64] = tiles[numbers] / _mean(tiles)
+        return sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +74,7 @@ class Ballot:
     full: bool
 
 
-def by_votes(
-    tissue: Tissue, finder: Finder, view: View, wanted: Wanted, facts: tuple[SlideFacts, Groups]
-) -> Ballot:
+def by_votes(tissue: Tissue, finder: Finder, view: View, wanted: Wanted, roll: Roll) -> Ballot:
     """Let the nearest tiles of each of the query's tiles vote.
 
     Args:
@@ -57,11 +82,10 @@ def by_votes(
         finder: finds tiles.
         view: what is searched.
         wanted: which tiles may be found, and how many for each.
-        facts: the slides, and how they are taken together.
+        roll: whose tiles may vote.
     """
-    slides, groups = facts
     near = _nearest_of_each(tissue.vectors, finder, view, wanted)
-    group_of = _groups_of_rows(view.tiles, near, slides, groups)
+    group_of = _groups_of_rows(view.tiles, near, roll)
     votes: dict[int, float] = {}
     pairs: dict[int, list[tuple[int, int, float]]] = {}
     for asking, (row_ids, cosines) in enumerate(near):
@@ -74,7 +98,7 @@ def by_votes(
             pairs.setdefault(group, []).append((asking, row, cosine))
     for found in pairs.values():
         found.sort(key=lambda pair: (-pair[2], pair[0]))
-    scored = _scored(votes, pairs, tissue, facts, path_of(view, wanted) == "exact")
+    scored = _scored(votes, pairs, tissue, roll, path_of(view, wanted) == "exact")
     return Ballot(scored, pairs, any(len(row_ids) == wanted.k for row_ids, _ in near))
 
 
@@ -82,17 +106,20 @@ def _scored(
     votes: dict[int, float],
     pairs: dict[int, list[tuple[int, int, float]]],
     tissue: Tissue,
-    facts: tuple[SlideFacts, Groups],
+    roll: Roll,
     exact: bool,
 ) -> Scored:
-    slides, groups = facts
     numbers = np.array(sorted(votes), dtype=np.int64)
-    tiles = np.bincount(groups.of, weights=slides.tiles, minlength=len(groups.names))
-    relative = tiles[numbers] / max(1.0, float(tiles.mean() if len(tiles) else 1.0))
     shares = np.array([votes[number] for number in numbers.tolist()]) / tissue.weights.sum()
     best = [pairs[number][0][2] for number in numbers.tolist()]
-    scores = shares / (1 - B + B * relative)
+    scores = shares / (1 - B + B * roll.sizes(numbers))
     return Scored(numbers, scores.astype(np.float32), np.array(best, np.float32), exact)
+
+
+def _mean(tiles: NDArray[Any]) -> float:
+    """Of those that have any, at least 1."""
+    there = tiles[tiles > 0]
+    return max(1.0, float(there.mean())) if len(there) else 1.0
 
 
 def _nearest_of_each(
@@ -108,7 +135,7 @@ def _nearest_of_each(
         columns=[finder.column],
         filter=wanted.condition,
         with_row_id=True,
-        batch_size=BLOCK_ROWS,
+        batch_size=max(1, min(BLOCK_ROWS, BLOCK_COSINES // len(vectors))),
     )
     for block in scanner.to_batches():
         there = block.filter(block.column(finder.column).is_valid())
@@ -124,12 +151,12 @@ def _nearest_of_each(
 
 
 def _groups_of_rows(
-    tiles: Any, near: list[tuple[NDArray[np.int64], Vectors]], slides: SlideFacts, groups: Groups
+    tiles: Any, near: list[tuple[NDArray[np.int64], Vectors]], roll: Roll
 ) -> dict[int, int]:
     """The group of each row; rows of slides that aren't known have none."""
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *(row_ids for row_ids, _ in near)]))
     taken = tiles._take_rows(rows.tolist(), columns=["slide_id", "_rowid"])
     owned = zip(taken["_rowid"].to_pylist(), taken["slide_id"].to_pylist(), strict=True)
-    places: dict[str, int] = slides.places
-    of: Numbers = groups.of
+    places: dict[str, int] = roll.slides.places
+    of: Numbers = roll.groups.of
     return {row: int(of[places[slide]]) for row, slide in owned if slide in places}
