@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,10 @@ def test_real_patches_come_with_their_patients(real_data: Path) -> None:
 
     assert (len(labelled), len(labelled.classes), len(set(labelled.groups))) == (81, 8, 27)
     assert read_image(labelled.samples.to_pylist()[0]).shape == (460, 700, 3)
+
+
+def test_a_name_that_isn_t_utf_8_is_a_clear_error(tmp_path: Path) -> None:
+    folder = os.fsencode(write_pictures(tmp_path, ["a/0.png", "b/0.png"]))
+    os.rename(folder + b"/a/0.png", folder + b"/a/caf\xe9.png")
+    with pytest.raises(DatasetInvalid, match=r"1 images .* aren't UTF-8: a/caf\\udce9.png"):
+        load_dataset(_spec(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import h5py
@@ -144,6 +145,13 @@ def test_trident_s_tile_features_become_a_vector_of_each_slide(tmp_path: Path) -
     assert given.collection.groups == ("p", "q")
     assert given.columns["site"] == ["1", "2"]
     assert given.collection.notes == ("1 slides have no label and were left out: unlabelled",)
+
+
+def test_a_slide_s_name_that_isn_t_utf_8_is_shown_escaped(tmp_path: Path) -> None:
+    slide(tmp_path / "h5" / "s1.h5", np.ones((1, 2)))
+    slide(tmp_path / "h5" / os.fsdecode(b"caf\xe9.h5"), np.ones((1, 2)))
+    given = read_vectors(str(tmp_path / "h5"), labels(tmp_path, "s1,lung"))
+    assert given.collection.notes == (r"1 slides have no label and were left out: caf\udce9",)
 
 
 def test_trident_s_slide_vectors_are_taken_as_they_are(tmp_path: Path) -> None:

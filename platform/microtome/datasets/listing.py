@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from microtome.errors import DatasetError, DatasetNotFound
+from microtome.errors import DatasetError, DatasetInvalid, DatasetNotFound
 from microtome.slides.listing import extension
 from microtome.slides.storage import explained, filesystem_of, is_remote, local_path
 
@@ -38,8 +38,23 @@ def files_under(path: str) -> dict[str, str]:
 
 
 def images_among(files: Mapping[str, str]) -> dict[str, str]:
-    """Those that are images, by their names."""
-    return {name: uri for name, uri in files.items() if extension(name) in IMAGES}
+    """Those that are images, by their names.
+
+    Raises:
+        DatasetInvalid: a name isn't UTF-8: no table could hold it.
+    """
+    images = {name: uri for name, uri in files.items() if extension(name) in IMAGES}
+    if strange := [printable(name) for name, uri in images.items() if printable(uri) != uri]:
+        raise DatasetInvalid(
+            f"{len(strange):,} images have names that aren't UTF-8: {some_of(strange)}",
+            remedy="Rename them; `convmv` turns names of another encoding into UTF-8.",
+        )
+    return images
+
+
+def printable(name: str) -> str:
+    """A file's name, escaped where its bytes aren't UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def some_of(names: Iterable[str]) -> str:

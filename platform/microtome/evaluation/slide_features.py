@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.datasets.listing import files_under
+from microtome.datasets.listing import files_under, printable
 from microtome.errors import DatasetNotFound, VectorsInvalid
 from microtome.evaluation.cosines import directions
 from microtome.slides.listing import extension
@@ -47,7 +47,7 @@ def slide_files(path: str) -> dict[str, tuple[str, str]]:
 def _by_slide(path: str, files: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """(name to show, URI) of each slide's file."""
     slides: dict[str, tuple[str, str]] = {}
-    for name, uri in files.items():
+    for name, uri in ((printable(name), uri) for name, uri in files.items()):
         slide = posixpath.basename(name).rpartition(".")[0]
         if slide in slides:
             raise VectorsInvalid(
@@ -71,7 +71,8 @@ def slide_vector(shown: str, uri: str) -> NDArray[np.float32]:
     if features.ndim == 3 and len(features) == 1:  # a batch of one, as some versions write it
         features = features[0]
     tiles = directions(features[None] if features.ndim == 1 else features, shown)
-    return tiles.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: NDArray[np.float32] = tiles.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def _features(filesystem: Any, path: str, shown: str) -> NDArray[Any]:

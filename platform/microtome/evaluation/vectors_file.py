@@ -167,8 +167,8 @@ def _of_columns(path: str, read: _Columns) -> GivenVectors:
     for name, values in flat.items():
         if len(values) != len(vectors):
             raise VectorsInvalid(f"{path}: {len(vectors):,} vectors, but {len(values):,} of {name}")
-    others = {name: [] for name in held.names if name != held.vectors}  # for messages
-    return GivenVectors(_collection(path, flat, len(vectors)), vectors, others | flat)
+    others: Columns = {name: () for name in held.names if name != held.vectors}  # for messages
+    return GivenVectors(_collection(path, flat, len(vectors)), vectors, {**others, **flat})
 
 
 def _texts(path: str, name: str, values: Any) -> list[str | None]:
