@@ -107,12 +107,18 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Folder where vectors are kept, so that a second run is quick.",
+            help="Folder where vectors are kept, so that a second run is quick. Delete it to "
+            "empty it: all in it can be made again.",
             show_default="~/.cache/microtome/evaluation",
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write figures and pictures: FILE.html.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Write FILE.html: figures, and pictures of some images with their file names and "
+            "slide or patient ids. Mind who may see these.",
+            metavar="FILE",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, or a GPU as torch names it.")] = "auto",
     precision: Annotated[
@@ -138,7 +144,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         from microtome.evaluation.contenders import Asked
         from microtome.evaluation.embedding import default_cache
         from microtome.evaluation.metrics import KS
-        from microtome.evaluation.page import check_page_path, write_page
+        from microtome.evaluation.page import check_page_path
         from microtome.evaluation.protocols import protocol_named
         from microtome.evaluation.report import to_json
         from microtome.models.encoder import EncoderOptions
@@ -162,14 +168,21 @@ def evaluate(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             options=EncoderOptions(device, precision, tuple(allow_licence or ())),
         )
         evaluation = run(asked)
-        if page is not None:
-            write_page(page, evaluation)
         if as_json:
             print_json(to_json(evaluation))
         else:
             print_evaluation(evaluation)
-            if page is not None:
-                err.print(f"wrote {page}", style="dim", markup=False, highlight=False)
+        if page is not None:
+            publish(page, evaluation)
+
+
+def publish(page: Path, evaluation: Evaluation) -> None:
+    """Write the page. On stdout the results are out already: all else is said on stderr."""
+    from microtome.evaluation.page import write_page
+
+    with reporting(as_json=False):
+        write_page(page, evaluation)
+    err.print(f"wrote {page}", style="dim", markup=False, highlight=False)
 
 
 def run(asked: Asked) -> Evaluation:

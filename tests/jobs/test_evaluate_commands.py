@@ -203,6 +203,27 @@ def test_classes_without_a_second_patient_are_refused_before_anything_is_embedde
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_page_that_can_t_be_written_after_all_loses_no_results(
+    patches: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk shows only at the end: here a folder that takes the page's name meanwhile."""
+    page = tmp_path / "page.html"
+    monkeypatch.setattr("microtome.evaluation.page.check_page_path", lambda _: None)
+    page.mkdir()
+
+    done = call("folder", "--data", patches, "--cache", cache, "--page", page, "--json")
+
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["results"]
+    assert "can't be written: Is a directory" in " ".join(done.stderr.split())
+
+
+def test_a_page_that_can_t_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    done = call("folder", "--data", "gone", "--page", tmp_path / "page.html", "--json")
+    assert "may not be written there" in json.loads(done.stdout)["error"]["message"]
+
+
 def test_k_needn_t_hold_1(patches: Path, cache: Path) -> None:
     facts = answer("folder", "--data", patches, "--cache", cache, "-k", "5")
     assert facts["collapse"][0]["queries"] > 0

@@ -152,13 +152,14 @@ def collapse_between(name: str, group: str, answered: Answered, seed: int) -> Co
     return Collapse(
         name,
         group,
-        int(answered.both.sum()),
-        *(answered.mean(one) for one in (loose, strict, matched)),
-        *(
-            answered.interval(difference, seed)
-            for difference in (loose - strict, matched - strict, strict - answered.chance[1])
-        ),
-        (answered.mean(answered.chance[0]), answered.mean(answered.chance[1])),
+        queries=int(answered.both.sum()),
+        loose=answered.mean(loose),
+        strict=answered.mean(strict),
+        matched=answered.mean(matched),
+        fall=answered.interval(loose - strict, seed),
+        due=answered.interval(matched - strict, seed),
+        gain=answered.interval(strict - answered.chance[1], seed),
+        chance=(answered.mean(answered.chance[0]), answered.mean(answered.chance[1])),
     )
 
 

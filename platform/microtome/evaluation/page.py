@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -47,12 +48,14 @@ def check_page_path(path: Path) -> None:
     """Refuse early what `write_page` could not write.
 
     Raises:
-        SettingError: not .html or .htm, or no folder to write it in.
+        SettingError: not .html or .htm, or nowhere that it may be written.
     """
     if path.suffix.lower() not in {".html", ".htm"}:
         raise SettingError(f"the page {path} must end in .html")
     if not path.absolute().parent.is_dir():
         raise SettingError(f"there is no folder for the page {path}", remedy="Make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise SettingError(f"the page {path} may not be written there")
 
 
 def write_page(path: Path, evaluation: Evaluation) -> None:
