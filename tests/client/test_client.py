@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import math
 import time
 
 import numpy as np
@@ -270,3 +272,53 @@ def test_both_clients_offer_the_same():
         return {name for name in vars(kind) if not name.startswith("_")}
 
     assert offered(Client) == offered(AsyncClient)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", None])
+def test_vectors_that_are_none_are_not_sent(server, client, value):
+    with pytest.raises(QueryUnreadable, match="vectors"):
+        client.search_vector([[0.5, value]])
+    assert not server.seen
+
+
+@pytest.mark.parametrize("slide_id", [".", ".."])
+def test_an_id_that_a_path_can_not_hold_is_unknown(server, client, slide_id):
+    with pytest.raises(SlideUnknown):
+        client.slide(slide_id)
+    with pytest.raises(SlideUnknown):
+        client.thumbnail(slide_id)
+    assert not server.seen
+
+
+DRIPPING = Reply(body=b" " * 2000, drip_s=0.05)
+IMPATIENT = Patience(deadline_s=0.5)
+
+
+def test_the_deadline_holds_for_the_whole_of_an_answer(server):
+    server.replies = [DRIPPING]
+    started = time.monotonic()
+    client = Client(server.url, patience=IMPATIENT)
+    with client, pytest.raises(ServerUnreachable, match="in time"):
+        client.atlas()
+
+    assert time.monotonic() - started < 2
+
+
+def test_the_deadline_holds_for_the_whole_of_an_awaited_answer(server):
+    async def ask() -> None:
+        async with AsyncClient(server.url, patience=IMPATIENT) as client:
+            await client.atlas()
+
+    server.replies = [DRIPPING]
+    started = time.monotonic()
+    with pytest.raises(ServerUnreachable, match="in time"):
+        asyncio.run(ask())
+
+    assert time.monotonic() - started < 2
+
+
+def test_a_compressed_answer_is_read(server, client):
+    packed = gzip.compress(json.dumps({"results": [ANSWER]}).encode())
+    server.replies = [Reply(body=packed, headers={"Content-Encoding": "gzip"})]
+
+    assert client.search_tile("0f" * 16).to_json() == ANSWER

@@ -149,3 +149,10 @@ def test_a_problem_that_is_none_is_told_by_its_status(text):
 def test_nobody_is_patient_like_this(values):
     with pytest.raises(SettingError):
         Patience(**values)
+
+
+@pytest.mark.parametrize("errors", ["wrong", [1], [{"loc": "k"}], {"field": "k"}, 7, [None]])
+def test_a_foreign_server_s_errors_are_none_of_ours(errors):
+    document = {"detail": "it is so", "remedy": "Do so.", "errors": errors}
+
+    assert told(reply(422, document)).remedy == "Do so."

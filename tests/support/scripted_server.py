@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,12 +13,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; status 0 closes the connection without one."""
+    """One answer; status 0 closes the connection without one, `drip_s` lies between its bytes."""
 
     status: int = 200
     body: Any = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    drip_s: float = 0.0
 
 
 @dataclass
@@ -64,7 +65,11 @@ def scripted_server() -> Iterator[ScriptedServer]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # whoever asked has left
+                step = 1 if reply.drip_s else max(1, len(data))
+                for start in range(0, len(data), step):
+                    self.wfile.write(data[start : start + step])
+                    script.stopped.wait(reply.drip_s)
 
         do_POST = do_GET  # noqa: N815
 

@@ -6,7 +6,7 @@ A server may say more than is known here: what has no name here is left out, but
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -22,11 +22,8 @@ class TileHit:
 
     Attributes:
         tile_id: 32 hex digits.
-        slide_id: its slide.
-        case_id: its case, where known.
-        x: left edge, level-0 px.
-        y: top edge, level-0 px.
-        size_px: side, level-0 px.
+        slide_id, case_id: its slide, and its case where known.
+        x, y, size_px: left and top edge and side, level-0 px.
         score: cosine similarity, −1 to 1; None where nothing was compared.
         tissue: fraction that is tissue.
         sharpness: focus measure; 0 is flat.
@@ -80,8 +77,7 @@ class RegionHit:
     """A region that was found.
 
     Attributes:
-        slide_id: its slide.
-        case_id: its case, where known.
+        slide_id, case_id: its slide, and its case where known.
         polygon: its corners, level-0 px.
         score: similarity times coverage; 1 where all is the very same tissue.
         similarity: mean cosine of its tiles and the query, −1 to 1.
@@ -152,8 +148,7 @@ class Embedded:
     """Vectors of pictures, ready to be asked with.
 
     Attributes:
-        model_id: whose they are.
-        model_name: what that model is called.
+        model_id, model_name: whose they are, and what that model is called.
         dim: length of each vector.
         images: per picture its vectors, one per tile that covers it; each of unit length.
     """
@@ -205,8 +200,7 @@ class Picture:
     """A picture as a file.
 
     Attributes:
-        data: the file's bytes.
-        media_type: what they are.
+        data: the file's bytes, of that `media_type`.
         etag: names exactly these bytes.
     """
 
@@ -225,9 +219,7 @@ class AtlasFacts:
         models: models whose vectors it holds: model_id, name, dim, licence, tiles, coverage.
         answers: id of the model that answers where none is named.
         fields: what can be filtered by, with its type.
-        tiles: how many they may see.
-        slides: the same.
-        cases: the same.
+        tiles, slides, cases: how many they may see.
     """
 
     tiles_version: int
@@ -299,15 +291,10 @@ def _hit(level: str, said: Json) -> Hit:
 
 def _matches(said: Iterable[Json]) -> tuple[TileMatch, ...]:
     return tuple(
-        TileMatch(_tile(one.get("query_tile")), known(TileHit, one["tile"]), one["score"])
+        TileMatch(
+            known(TileHit, one["query_tile"]) if one.get("query_tile") else None,
+            known(TileHit, one["tile"]),
+            one["score"],
+        )
         for one in said
     )
-
-
-def _tile(said: Json | None) -> TileHit | None:
-    return known(TileHit, said) if said else None
-
-
-def flat(vectors: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Vectors (rows of any array) as plain JSON."""
-    return [[float(value) for value in vector] for vector in vectors]

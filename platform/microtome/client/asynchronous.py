@@ -67,7 +67,11 @@ class AsyncClient(Server):
         tries = self._tries(patience)
         while True:
             try:
-                outcome: Outcome = await self._http.send(call.request(self._http, tries.left_s))
+                async with asyncio.timeout(tries.left_s):
+                    request = call.request(self._http, tries.left_s)
+                    outcome: Outcome = await self._http.send(request)
+            except TimeoutError:
+                outcome = httpx.ReadTimeout("the answer comes too slowly")
             except httpx.TransportError as error:
                 outcome = error
             wait_s = tries.after(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from microtome.client import answers
-from microtome.errors import AnswerUnreadable, QueryUnreadable
+from microtome.errors import AnswerUnreadable, QueryUnreadable, SlideUnknown
 
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
@@ -191,8 +192,18 @@ def by_case(case_id: str) -> dict[str, Any]:
 
 
 def by_vector(vectors: Vectors) -> dict[str, Any]:
-    """Vectors (rows of any array), as a query."""
-    return {"kind": "vector", "vectors": answers.flat(vectors)}
+    """Vectors (rows of any array), as a query.
+
+    Raises:
+        QueryUnreadable: they hold something that is no finite number.
+    """
+    try:
+        told = [[float(value) for value in vector] for vector in vectors]
+    except (TypeError, ValueError):
+        told = [[math.nan]]
+    if not all(math.isfinite(value) for vector in told for value in vector):
+        raise QueryUnreadable("vectors are rows of finite numbers")
+    return {"kind": "vector", "vectors": told}
 
 
 def wanted(options: SearchOptions) -> dict[str, Any]:
@@ -214,6 +225,8 @@ def _conditions(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
 
 
 def _of_slide(slide_id: str) -> str:
+    if slide_id in {".", ".."}:  # in a path they mean another place, however they are written
+        raise SlideUnknown("the atlas holds no such slide or case")
     return f"/v1/slides/{quote(slide_id, safe='')}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -29,7 +30,7 @@ from microtome.client.calls import (
     Vectors,
 )
 from microtome.client.server import ONCE, PATIENT, Server
-from microtome.client.trying import Outcome, Patience
+from microtome.client.trying import Outcome, Patience, Tries
 from microtome.errors import MicrotomeError
 
 T = TypeVar("T")
@@ -76,13 +77,26 @@ class Client(Server):
         tries = self._tries(patience)
         while True:
             try:
-                outcome: Outcome = self._http.send(call.request(self._http, tries.left_s))
+                outcome: Outcome = self._sent(call.request(self._http, tries.left_s), tries)
             except httpx.TransportError as error:
                 outcome = error
             wait_s = tries.after(outcome)
             if wait_s is None and isinstance(outcome, httpx.Response):
                 return call.read(outcome)
             time.sleep(wait_s or 0.0)
+
+    def _sent(self, request: httpx.Request, tries: Tries) -> httpx.Response:
+        """The whole answer; httpx alone would wait as long for each piece of it."""
+        answer = self._http.send(request, stream=True)
+        parts = []
+        with closing(answer):
+            for part in answer.iter_raw():
+                parts.append(part)
+                if tries.is_late:
+                    raise httpx.ReadTimeout("the answer comes too slowly", request=request)
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, content=b"".join(parts), request=request
+        )
 
     def search_image(self, image: Image, **options: Unpack[SearchOptions]) -> Answer:
         """What looks like a picture."""

@@ -43,7 +43,8 @@ class Patience:
     """How long a client goes on.
 
     Attributes:
-        deadline_s: for a request with all its tries.
+        deadline_s: for a request with all its tries. `Client` looks at the clock at each piece of
+            an answer, so a server that sends its headers letter by letter may keep it longer.
         tries: at most.
         first_s: the first wait is a random part of it, each further of twice the one before ("full
             jitter", so that many clients don't come back together).
@@ -85,6 +86,11 @@ class Tries:
     def left_s(self) -> float:
         """Seconds until the deadline, for the next try."""
         return max(0.001, self.ends_s - self.clock())
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.clock() >= self.ends_s
 
     def after(self, outcome: Outcome) -> float | None:
         """What comes after a try.
@@ -130,9 +136,17 @@ def told(response: httpx.Response) -> MicrotomeError:
     phrase = f"{response.status_code} {response.reason_phrase}".strip()
     message = str(problem.get("detail") or f"the server answered {phrase}")
     kind = _KINDS.get(cause, _of_status(response.status_code))
-    if wrong := problem.get("errors"):
-        remedy = "; ".join(f"{one['field']}: {one['message']}" for one in wrong)
+    if wrong := _wrong_fields(problem.get("errors")):
+        remedy = wrong
     return kind(message, remedy=remedy)
+
+
+def _wrong_fields(errors: Any) -> str:
+    """What is wrong where in a request; empty where it isn't told as our servers do."""
+    try:
+        return "; ".join(f"{one['field']}: {one['message']}" for one in errors or ())
+    except (TypeError, KeyError):
+        return ""
 
 
 def _of_status(status: int) -> type[ServerError]:
