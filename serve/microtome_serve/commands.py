@@ -121,6 +121,8 @@ def _serve(settings: ServeSettings, place: Place, as_json: bool) -> None:
 
 
 def _say_where(settings: ServeSettings, place: Place, as_json: bool) -> None:
+    from microtome_serve.serving import guarded_by
+
     if as_json:
         with redirect_stdout(sys.__stdout__):
             print_json({"url": place.url, "atlas": settings.atlas, "model": settings.model})
@@ -131,7 +133,6 @@ def _say_where(settings: ServeSettings, place: Place, as_json: bool) -> None:
     for line in (
         f"curl {place.url}/v1/atlas{token}",
         f"curl {place.url}/v1/search/image{token} -F images=@crop.png",
-        f"The API is described at {place.url}/docs. There is no dashboard; Ray's own ports are "
-        "guarded by its token.",
+        f"The API is described at {place.url}/docs. {guarded_by(os.environ)}",
     ):
         err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from microtome.engine.cluster import cluster, nodes
 from microtome.errors import ClusterFailed, SettingError
 from microtome_serve.app import application, resolved
 from microtome_serve.config_file import APP, Place
+from microtome_serve.front import in_front
 from microtome_serve.settings import QUIET, ServeSettings
 
 log = logging.getLogger("microtome.serve")
@@ -34,6 +38,12 @@ def checked(settings: ServeSettings, place: Place) -> ServeSettings:
         AtlasError, ModelError: see `resolved`.
     """
     settings.auth.check(place.host)
+    if not os.environ.get("RAY_ADDRESS"):  # there it may be Serve itself that listens
+        _check_free(place)
+    return resolved(settings)
+
+
+def _check_free(place: Place) -> None:
     try:
         family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
         with socket.socket(family) as probe:
@@ -44,14 +54,16 @@ def checked(settings: ServeSettings, place: Place) -> ServeSettings:
             f"can't listen at {place.host}:{place.port}: {error.strerror}",
             remedy="Choose another --port, or end what listens there.",
         ) from None
-    return resolved(settings)
 
 
 @contextmanager
 def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
     """Answer while the context is open; requests that are under way at its end are still answered.
 
+    On a cluster where Serve runs already, whatever else it serves goes on.
+
     Raises:
+        SettingError: the cluster's Serve listens elsewhere, or has such a server already.
         ClusterFailed: it couldn't be started.
     """
     with cluster():
@@ -59,21 +71,74 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:
             settings = replace(settings, embedder=replace(settings.embedder, gpus=1.0))
-        serve.start(
-            http_options=place.http_options(), proxy_location="HeadOnly", logging_config=QUIET
+        with _serve_at(place, settings):
+            try:
+                ingress = serve.run(application(settings), name=APP, route_prefix="/")
+            except (RuntimeError, RayServeException) as error:
+                raise ClusterFailed(
+                    "the server couldn't be started",
+                    remedy="Its log is in /tmp/ray/session_latest.",
+                ) from error
+            try:
+                yield
+            finally:
+                _drain(ingress, settings.limits.deadline_s)
+
+
+@contextmanager
+def _serve_at(place: Place, settings: ServeSettings) -> Iterator[None]:
+    """Ray Serve, listening there; at the end it is as it was before."""
+    theirs = _get_global_client(raise_if_no_controller_running=False)
+    if theirs is None:
+        with in_front(settings, place) as behind:
+            options = behind.http_options()
+            serve.start(http_options=options, proxy_location="HeadOnly", logging_config=QUIET)
+            try:
+                yield
+            finally:
+                serve.shutdown()
+        return
+    check_theirs(theirs.http_config.model_dump(), place)
+    try:
+        yield
+    finally:
+        serve.delete(APP)
+
+
+def check_theirs(http_options: Mapping[str, Any], place: Place) -> None:
+    """Refuse a cluster whose Serve can't listen as wanted, or where such a server is already.
+
+    Serve itself takes no other options while it runs, and only logs that it doesn't.
+
+    Raises:
+        SettingError: says how it listens.
+    """
+    differs = {
+        name: http_options.get(name)
+        for name, value in place.http_options().items()
+        if http_options.get(name) != value
+    }
+    if differs:
+        said = ", ".join(f"{name} {value}" for name, value in differs.items())
+        raise SettingError(
+            f"the cluster's Ray Serve runs with {said}",
+            remedy="Take its --host and --port, or write a file with --write-config and deploy it.",
         )
-        try:
-            ingress = serve.run(application(settings), name=APP, route_prefix="/")
-        except RuntimeError as error:
-            serve.shutdown()
-            raise ClusterFailed(
-                "the server couldn't be started", remedy="Its log is in /tmp/ray/session_latest."
-            ) from error
-        try:
-            yield
-        finally:
-            _drain(ingress, settings.limits.deadline_s)
-            serve.shutdown()
+    if APP in serve.status().applications:
+        raise SettingError(
+            f"the cluster serves a {APP!r} already",
+            remedy="Change it with --write-config FILE and `serve deploy FILE`.",
+        )
+
+
+def guarded_by(environment: Mapping[str, str]) -> str:
+    """What keeps strangers from Ray's own ports, once Ray runs: a sentence."""
+    if environment.get("RAY_AUTH_MODE", "").lower() == "token":
+        return "Ray's own ports are guarded by its token."
+    return (
+        "Nothing guards Ray's own ports, by which anyone runs code: put a firewall before them, "
+        "or set RAY_AUTH_MODE=token."
+    )
 
 
 def _drain(ingress: DeploymentHandle, timeout_s: float) -> None:

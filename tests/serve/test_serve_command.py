@@ -15,7 +15,11 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from microtome.errors import SettingError
+from microtome_serve.access import AuthSettings
 from microtome_serve.commands import app
+from microtome_serve.config_file import Place
+from microtome_serve.serving import check_theirs, guarded_by, serving
 from microtome_serve.settings import ServeSettings
 from support.served_atlas import MODEL
 from support.serving import free_port
@@ -80,6 +84,50 @@ def test_the_file_for_serve_deploy_holds_the_flags(atlas, tmp_path):
     assert config["http_options"]["port"] == 81
     (application,) = config["applications"]
     assert ServeSettings.from_args(application["args"]).auth.tokens == "t.json"
+
+
+# what the cluster's Serve has, what is wrong with it
+THEIRS = {
+    "another port": ({"port": 9000}, "port 9000"),
+    "another host": ({"host": "0.0.0.0"}, "host 0.0.0.0"),
+    "another time": ({"keep_alive_timeout_s": 5}, "keep_alive_timeout_s 5"),
+}
+
+
+@pytest.mark.parametrize(("theirs", "named"), THEIRS.values(), ids=THEIRS)
+def test_a_cluster_that_listens_otherwise_is_refused(theirs, named):
+    place = Place("127.0.0.1", 8000)
+
+    with pytest.raises(SettingError, match=named):
+        check_theirs(place.http_options() | theirs, place)
+
+
+@pytest.mark.ray
+def test_a_cluster_that_has_such_a_server_keeps_it(server, serve_port, atlas):
+    settings = ServeSettings(atlas, auth=AuthSettings(open=True))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with (
+            pytest.raises(SettingError, match="already"),
+            serving(settings, Place(port=serve_port)),
+        ):
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    assert httpx.get(f"{server}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RAY_AUTH_MODE": "token"}, "guarded by its token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "Nothing guards"),
+        ({}, "Nothing guards"),
+    ],
+)
+def test_what_guards_ray_s_ports_is_told_as_it_is(environment, said):
+    assert said in guarded_by(environment)
 
 
 @pytest.mark.slow
