@@ -155,6 +155,15 @@ def test_a_cache_that_can_t_be_written_to_is_a_setting(images: Collection, tmp_p
         embed(images, MeanColour(), tmp_path / "file")
 
 
+def test_what_can_t_be_kept_leaves_nothing_half_written(images: Collection, tmp_path: Path) -> None:
+    embed(images, MeanColour(), tmp_path / "first")
+    (name,) = (file.name for file in (tmp_path / "first").iterdir())
+    (tmp_path / "cache" / name / "in the way").mkdir(parents=True)
+    with pytest.raises(SettingError, match="can't be kept"):
+        embed(images, MeanColour(), tmp_path / "cache")
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [name]
+
+
 def test_the_histogram_tells_colours_apart_and_nothing_else() -> None:
     red, blue = np.zeros((2, 1, 4, 4, 3), np.uint8)
     red[..., 0], blue[..., 2] = 200, 200

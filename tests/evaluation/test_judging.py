@@ -71,13 +71,15 @@ def test_random_vectors_score_chance():
 def test_perfect_vectors_score_one():
     labels = np.repeat(np.arange(3), 10)
     both = Labelled(np.eye(3, dtype=np.float32)[labels], labels)
-    values = judge_vectors(both, both, left_out=LeftOut.own_image(30), ks=(1, 5)).scores.values
+    values = judge_vectors(
+        both, both, left_out=LeftOut.within([None] * 30), ks=(1, 5)
+    ).scores.values
     assert set(values.values()) == {1.0}
 
 
 def test_a_gallery_smaller_than_k_says_so():
     both = made(6, [1.0], 0)
-    scores = judge_vectors(both, both, left_out=LeftOut.own_image(6), ks=(10,)).scores
+    scores = judge_vectors(both, both, left_out=LeftOut.within([None] * 6), ks=(10,)).scores
     assert scores.values["P@10"] == 5 / 10
     assert scores.values["mAP@10"] == 1
     assert "6 of 6 queries may find fewer than 10 images" in scores.notes[0]
@@ -86,13 +88,13 @@ def test_a_gallery_smaller_than_k_says_so():
 def test_classes_of_one_can_t_be_judged():
     both = Labelled(np.eye(3), np.arange(3))
     with pytest.raises(NothingToFind, match="none of the 3 queries"):
-        judge_vectors(both, both, left_out=LeftOut.own_image(3))
+        judge_vectors(both, both, left_out=LeftOut.within([None] * 3))
 
 
 def test_groups_must_fit():
     both = made(4, [1.0], 0)
     with pytest.raises(EvaluationError, match="for 3 queries and 3 images"):
-        judge_vectors(both, both, left_out=LeftOut.own_image(3))
+        judge_vectors(both, both, left_out=LeftOut.within([None] * 3))
 
 
 def test_labels_must_fit_their_vectors():

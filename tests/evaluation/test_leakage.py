@@ -116,7 +116,7 @@ def test_a_jpeg_copy_is_near_and_has_other_pixels(tmp_path: Path):
 def test_what_is_left_out_can_t_leak():
     both = replace(side("i", 6, 0), groups=list("aabbcc"), hashes=list("xxyzyw"))
     both = with_vector(both, 1, both.vectors[0])
-    alone = check(both, both, left_out=LeftOut.own_image(6))
+    alone = check(both, both, left_out=LeftOut.within([None] * 6))
     assert (alone.same_group.queries, alone.same_pixels.queries) == (6, 4)
     assert alone.same_vector.examples == (("i0", "i1"), ("i1", "i0"))
     apart = check(both, both, left_out=LeftOut.within(both.groups))
@@ -157,7 +157,7 @@ def test_sides_must_fit():
     with pytest.raises(EvaluationError, match="1 groups for 2 images"):
         Side(["a", "b"], groups=["x"])
     with pytest.raises(EvaluationError, match="for 3 queries and 3 images"):
-        check(side("q", 2, 0), side("g", 2, 1), left_out=LeftOut.own_image(3))
+        check(side("q", 2, 0), side("g", 2, 1), left_out=LeftOut.within([None] * 3))
 
 
 def test_vectors_that_are_no_numbers_are_refused():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from microtome.config import check_whole
 from microtome.datasets.image import shown_name
 from microtome.datasets.labelled import LabelledSet
+from microtome.evaluation.left_out import group_numbers
 
 Places = NDArray[np.int64]
 """Numbers of things within a collection."""
@@ -83,12 +84,7 @@ class Collection:
     @property
     def group_ids(self) -> Places:
         """(N,) number of each one's group; what has none is a group of its own."""
-        own = {name: number for number, name in enumerate(dict.fromkeys(self.groups))}
-        alone = len(own) + np.arange(len(self))
-        return np.array(
-            [alone[place] if name is None else own[name] for place, name in enumerate(self.groups)],
-            np.int64,
-        )
+        return group_numbers(self.groups)
 
     @property
     def split_ids(self) -> Places:

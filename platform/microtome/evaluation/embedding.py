@@ -179,9 +179,10 @@ def _keep(place: Path, part: Embedded) -> Embedded:
     """Write a chunk whole or not at all."""
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
-            np.savez(file, vectors=part.vectors, hashes=np.array(part.hashes))
-        os.replace(file.name, place)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:  # gone if anything stops it
+            whole = Path(folder, place.name)
+            np.savez(whole, vectors=part.vectors, hashes=np.array(part.hashes))
+            whole.replace(place)
     except OSError as error:
         raise SettingError(
             f"vectors can't be kept in {place.parent}: {error.strerror}",

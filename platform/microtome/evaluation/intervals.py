@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from microtome.errors import EvaluationError
-from microtome.evaluation.left_out import LeftOut
+from microtome.evaluation.left_out import group_numbers
 from microtome.evaluation.metrics import Scores, balanced_accuracy, macro_f1
 from microtome.evaluation.votes import NO_CLASS
 
@@ -163,7 +163,7 @@ class _Clusters:
             return cls(np.arange(queries), queries, "query")
         if len(groups) != queries:
             raise EvaluationError(f"{len(groups):,} groups for {queries:,} queries")
-        names, number = np.unique(LeftOut.within(groups).queries, return_inverse=True)
+        names, number = np.unique(group_numbers(groups), return_inverse=True)
         return cls(number, len(names), "group")
 
     def of_those(self, chosen: NDArray[np.bool_]) -> Self:

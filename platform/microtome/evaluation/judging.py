@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import VectorsInvalid
-from microtome.evaluation.at_r import average_precision_at_r
+from microtome.evaluation.average_precision import average_precision_at_r
 from microtome.evaluation.cosines import BLOCK_BYTES, scored_blocks, unit_vectors
 from microtome.evaluation.left_out import LeftOut, findable
 from microtome.evaluation.metrics import KS, Scores, judge

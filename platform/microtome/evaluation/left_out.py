@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import EvaluationError
-
-NO_GROUP: Final = (-1, -2)
-"""The number of a query, and of an image of the gallery, that is of no group: two that differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,39 +19,16 @@ class LeftOut:
     Attributes:
         queries: (Q,) int64, the group of each query.
         gallery: (G,) int64, the group of each image of the gallery.
-        ungrouped: queries of which nobody says what group they are of; no more than their own
-            image is left out of what they find.
     """
 
     queries: NDArray[np.int64]
     gallery: NDArray[np.int64]
-    ungrouped: int = 0
-
-    @classmethod
-    def own_image(cls, images: int) -> Self:
-        """A set asks itself: each image finds all others."""
-        numbers = np.arange(images, dtype=np.int64)
-        return cls(numbers, numbers, images)
 
     @classmethod
     def within(cls, groups: Sequence[str | None]) -> Self:
         """A set asks itself: each image finds those of other groups; None is a group of its own."""
-        first: dict[str, int] = {}
-        numbers = np.array(
-            [i if group is None else first.setdefault(group, i) for i, group in enumerate(groups)],
-            dtype=np.int64,
-        )
-        return cls(numbers, numbers, sum(group is None for group in groups))
-
-    @classmethod
-    def between(cls, queries: Sequence[str | None], gallery: Sequence[str | None]) -> Self:
-        """A set asks another one: None, here or there, is left out of nothing."""
-        number = {group: i for i, group in enumerate(dict.fromkeys([*queries, *gallery]))}
-        return cls(
-            np.array([NO_GROUP[0] if g is None else number[g] for g in queries], dtype=np.int64),
-            np.array([NO_GROUP[1] if g is None else number[g] for g in gallery], dtype=np.int64),
-            sum(group is None for group in queries),
-        )
+        numbers = group_numbers(groups)
+        return cls(numbers, numbers)
 
     def check(self, queries: int, gallery: int) -> None:
         """Raise `EvaluationError` unless there is a group for each of so many vectors."""
@@ -63,6 +37,13 @@ class LeftOut:
                 f"groups were given for {len(self.queries):,} queries and {len(self.gallery):,} "
                 f"images of the gallery, but there are {queries:,} and {gallery:,}"
             )
+
+
+def group_numbers(groups: Sequence[str | None]) -> NDArray[np.int64]:
+    """(N,) a number for each group, that of its first member; what has none is one of its own."""
+    first: dict[str, int] = {}
+    numbers = (i if x is None else first.setdefault(x, i) for i, x in enumerate(groups))
+    return np.fromiter(numbers, np.int64, len(groups))
 
 
 def findable(

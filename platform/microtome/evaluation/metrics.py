@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from microtome.config import check_whole
 from microtome.errors import EvaluationError, NothingToFind
+from microtome.evaluation.average_precision import average_precision, precision_sums
 from microtome.evaluation.left_out import findable
 from microtome.evaluation.neighbours import MISSING, Neighbours
 from microtome.evaluation.votes import NO_CLASS, majority
@@ -161,22 +162,6 @@ def found_labels(neighbours: Neighbours, gallery_labels: NDArray[np.int64]) -> N
     return labels
 
 
-def average_precision(
-    right: NDArray[np.bool_], to_find: NDArray[np.int64], k: int | NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(Q,) Σ P(i)·rel(i) for i ≤ k, over min(k, R); NaN where R is 0.
-
-    Args:
-        right: (Q, K) rel(i), nearest first; K at least k.
-        to_find: (Q,) R.
-        k: how many count, for all or (Q,) for each; R for mAP@R.
-    """
-    sums, most = _precision_sums(right, k), np.minimum(k, to_find)
-    values = np.full(len(right), np.nan)
-    np.divide(sums, most, out=values, where=most > 0)
-    return values
-
-
 def map_at_k_variants(
     neighbours: Neighbours,
     query_labels: NDArray[np.int64],
@@ -196,21 +181,13 @@ def map_at_k_variants(
     _check(neighbours, query_labels, gallery_labels, [k])
     right = found_labels(neighbours, gallery_labels) == query_labels[:, None]
     to_find = findable(query_labels, gallery_labels, neighbours.left_out)
-    sums = _precision_sums(right, k)
+    sums = precision_sums(right, k)
     standard = average_precision(right, to_find, k)
     return {
         "standard": float(np.nanmean(standard)) if to_find.any() else 0.0,
         "over k": float(np.mean(sums / k)),
         "over found": float(np.mean(sums / np.maximum(1, right[:, :k].sum(axis=1)))),
     }
-
-
-def _precision_sums(right: NDArray[np.bool_], k: int | NDArray[np.int64]) -> NDArray[np.float64]:
-    """(Q,) Σ P(i)·rel(i) for i ≤ k."""
-    ranks = np.arange(1, right.shape[1] + 1)
-    terms = np.cumsum(right, axis=1) / ranks * right
-    sums: NDArray[np.float64] = np.where(ranks <= np.reshape(k, (-1, 1)), terms, 0).sum(axis=1)
-    return sums
 
 
 def _of_each(

@@ -14,7 +14,8 @@ VARIANTS_K: Final = 5
 DEFINITIONS: Final = {
     "R@k": "share of queries with an image of their class among the k nearest; R@1: the nearest is",
     "P@k": "share of the k nearest that are of the query's class, mean over queries",
-    "MRR": "1 over the rank of the first right one, mean over queries",
+    "MRR": "1 over the rank of the first right one among the depth that was looked at (100, or the "
+    "largest k), else 0; mean over queries",
     "mAP@k": "Σ P(i)·rel(i) for i ≤ k, over min(k, R); R is how many of its class a query may find",
     "mAP@R": "the same for k = R: 1 where all R of the class come first",
     "mMV@k": "share of queries whose class most of the k nearest are of; the nearest breaks ties, "

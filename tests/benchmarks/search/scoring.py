@@ -93,7 +93,7 @@ def main() -> None:
     faiss.omp_set_num_threads(CORES)
     queries, gallery = made(1), made(2)
     groups = [f"case-{place // 100}" for place in range(IMAGES)]
-    apart = LeftOut.between(groups, groups)
+    apart = LeftOut.within(groups)
     sides = gallery.vectors, queries.vectors
     scores = judge_vectors(queries, gallery).scores
     methods = [
