@@ -52,7 +52,7 @@ def _marked(pixels: Pixels, tiles: Sequence[Hit], scale: float) -> Pixels:
     for tile in tiles:
         middle = np.array([tile.x + tile.size_px / 2, tile.y + tile.size_px / 2]) * scale
         half = max(tile.size_px * scale, LEAST_MARK_PX) / 2
-        corners = [np.rint(middle + sign * half).astype(int).tolist() for sign in (-1, 1)]
-        cv2.rectangle(pixels, *corners, HALO, 4)
-        cv2.rectangle(pixels, *corners, ACCENT, 2)
+        first, last = (np.rint(middle + sign * half).astype(int).tolist() for sign in (-1, 1))
+        cv2.rectangle(pixels, first, last, HALO, 4)
+        cv2.rectangle(pixels, first, last, ACCENT, 2)
     return pixels
