@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from fastapi import Depends, FastAPI, Request
@@ -80,6 +81,11 @@ class AuthSettings:
     def __post_init__(self) -> None:
         if self.open and (self.tokens or self.oidc.issuer):
             raise SettingError("an open server asks for no tokens: say one or the other")
+        if "://" in self.tokens and "@" in urlsplit(self.tokens).netloc:
+            raise SettingError(
+                "the URI of the tokens holds credentials",
+                remedy="Name only bucket and path; give keys by AWS_ACCESS_KEY_ID and its like.",
+            )
 
     def check(self, host: str) -> None:
         """Raise `SettingError` where nobody could ask, or an open server would listen to others.

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(token_commands.app, name="token")
 
+AuditOption = Annotated[
+    str,
+    typer.Option(
+        help="Write a line for each request there; - is the standard output of Ray's processes.",
+        metavar="FILE|-",
+        show_default="Ray's logs",
+    ),
+]
+
 SERVE_EPILOG = """
 Examples:
 
@@ -73,6 +82,7 @@ def serve(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             "allowed for indexing is allowed."
         ),
     ] = None,
+    audit: AuditOption = "",
     write_config: Annotated[
         Path | None,
         typer.Option(help="Write a file for `serve deploy`, and start nothing.", metavar="FILE"),
@@ -94,6 +104,7 @@ def serve(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             shadow=shadow,
             allow_licences=tuple(allow_licence or ()),
             auth=AuthSettings(open=open_to_all, tokens=tokens),
+            audit=audit,
             embedder=Scale(cpus=max(1, (os.cpu_count() or 2) // 2), max_ongoing=64),
         )
         if write_config is not None:
@@ -106,7 +117,7 @@ def _write_config(path: Path, settings: ServeSettings, place: Place) -> None:
     from microtome_serve.config_file import config_text
 
     settings.auth.check(place.host)
-    path.write_text(config_text(settings, place), encoding="utf-8")
+    path.write_text(config_text(settings.placed(), place), encoding="utf-8")
     err.print(f"wrote {path}; serve deploy {path}  starts it", style="dim", markup=False)
 
 
@@ -115,7 +126,7 @@ def _serve(settings: ServeSettings, place: Place, as_json: bool) -> None:
 
     settings = checked(settings, place)
     err.print("starting Ray and the server …", style="dim")
-    with redirect_stdout(sys.stderr), serving(settings, place):
+    with redirect_stdout(sys.stderr), serving(settings.placed(), place):
         _say_where(settings, place, as_json)
         wait_for_end()
 
@@ -134,5 +145,7 @@ def _say_where(settings: ServeSettings, place: Place, as_json: bool) -> None:
         f"curl {place.url}/v1/atlas{token}",
         f"curl {place.url}/v1/search/image{token} -F images=@crop.png",
         f"The API is described at {place.url}/docs. {guarded_by(os.environ)}",
+        "A token asks as often as it likes, unless it was made with a rate. Lines for an audit go "
+        f"to {settings.audit or 'the logs of Ray'}. --write-config shows all limits.",
     ):
         err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -23,6 +23,9 @@ MOST_TILES: Final = 1024
 class Limits:
     """What one request may cost; more is refused before it is worked on.
 
+    Bodies are held whole: an ingress replica needs memory for `max_ongoing` times `upload_bytes`
+    twice, as they came and as they are passed on. By default that is 2 GiB at the very worst.
+
     Attributes:
         upload_bytes: a multipart body, at most: all pictures of a request together.
         body_bytes: any other body, at most; 32 vectors of 2,560 values are 2 MB of JSON.

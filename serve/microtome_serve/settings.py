@@ -6,10 +6,14 @@ The same value goes through a Serve config file (`serve deploy`) as the plain `a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Final, Self
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any, Final, Self, get_type_hints
 
+from pydantic import TypeAdapter
+
+from microtome.atlas.storage import check_uri, location
 from microtome.config import check_fraction, check_positive, check_whole
 from microtome.errors import SettingError
 from microtome_serve.access import AuthSettings
@@ -124,9 +128,15 @@ class ServeSettings:
     pictures: Scale = field(default_factory=Scale)
 
     def __post_init__(self) -> None:
-        if not self.atlas:
-            raise SettingError("name the atlas to serve", remedy="Pass --atlas URI.")
+        check_uri(self.atlas)
         check_fraction("shadow", self.shadow)
+
+    def placed(self) -> Self:
+        """The settings with files by their whole paths, which mean the same to every process."""
+        tokens = self.auth.tokens and location(self.auth.tokens)
+        audit = self.audit if self.audit in {"", "-"} else location(self.audit)
+        auth = replace(self.auth, tokens=tokens)
+        return replace(self, atlas=location(self.atlas), auth=auth, audit=audit)
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> Self:
@@ -147,20 +157,28 @@ def _read(kind: Any, said: Any, where: str) -> Any:
     """A settings dataclass from plain values, nested ones alike."""
     if not isinstance(said, Mapping):
         raise SettingError(f"{where} must hold names and values, not {said!r}")
-    known = {one.name: one for one in fields(kind)}
+    known = get_type_hints(kind)
     if unknown := sorted(set(map(str, said)) - set(known)):
         raise SettingError(
             f"{where} names {', '.join(unknown)}, which a server hasn't",
             remedy=f"It knows: {', '.join(known)}.",
         )
+    values = {name: _value(known[name], value, f"{where}.{name}") for name, value in said.items()}
     try:
-        return kind(**{name: _value(known[name], value, where) for name, value in said.items()})
+        return kind(**values)
     except TypeError:
-        raise SettingError(f"{where} lacks a value, or holds one of another type") from None
+        raise SettingError(f"{where} lacks a value") from None
 
 
-def _value(known: Any, value: Any, where: str) -> Any:
-    factory = known.default_factory
-    if callable(factory) and is_dataclass(kind := type(factory())):
-        return _read(kind, value, f"{where}.{known.name}")
-    return tuple(value) if isinstance(value, list) else value
+def _value(kind: Any, value: Any, where: str) -> Any:
+    """A value of that type; nothing is taken for another type, or `open: "false"` would be true."""
+    if is_dataclass(kind):
+        return _read(kind, value, where)
+    try:
+        read = TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        return tuple(read) if isinstance(read, list) else read
+    except (TypeError, ValueError):  # pydantic's own is one, too
+        raise SettingError(
+            f"{where} can't be of the type {type(value).__name__}",
+            remedy="See microtome_serve/settings.py.",
+        ) from None

@@ -47,6 +47,15 @@ WRONG = {
         {"atlas": "a", "search": {"min_replicas": 3, "max_replicas": 2}},
         "max_replicas",
     ),
+    "a text for true or false": ({"atlas": "a", "auth": {"open": "false"}}, "args.auth.open"),
+    "a number for true or false": ({"atlas": "a", "auth": {"open": 1}}, "args.auth.open"),
+    "a text for a number": ({"atlas": "a", "limits": {"k": "50"}}, "args.limits.k"),
+    "true for a number": ({"atlas": "a", "limits": {"k": True}}, "args.limits.k"),
+    "a text for a list": ({"atlas": "a", "allow_licences": "mit"}, "args.allow_licences"),
+    "a list of numbers": ({"atlas": "a", "allow_licences": [1]}, "args.allow_licences"),
+    "a list for a text": ({"atlas": ["a"]}, "args.atlas"),
+    "nothing for a number": ({"atlas": "a", "search": {"cpus": None}}, "args.search.cpus"),
+    "no number at all": ({"atlas": "a", "limits": {"deadline_s": float("nan")}}, "deadline_s"),
     "an empty batch": ({"atlas": "a", "batching": {"tiles": 0}}, "tiles"),
 }
 

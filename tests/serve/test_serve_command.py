@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import psutil
@@ -77,13 +78,34 @@ def test_the_file_for_serve_deploy_holds_the_flags(atlas, tmp_path):
     import yaml
 
     file = tmp_path / "serve.yaml"
-    done = run("--atlas", atlas, "--tokens", "t.json", "--port", "81", "--write-config", str(file))
+    flags = ("--tokens", "t.json", "--port", "81", "--audit", "-", "--write-config", str(file))
+    done = run("--atlas", atlas, *flags)
     config = yaml.safe_load(file.read_text())
 
     assert done.exit_code == 0, done.output
     assert config["http_options"]["port"] == 81
     (application,) = config["applications"]
-    assert ServeSettings.from_args(application["args"]).auth.tokens == "t.json"
+    settings = ServeSettings.from_args(application["args"])
+    assert settings.auth.tokens == str(Path("t.json").resolve())
+    assert settings.audit == "-"
+
+
+# what holds a secret
+SECRETS = {
+    "the atlas": ("--atlas", "s3://key:secret@bucket/atlas", "--tokens", "t.json"),
+    "the tokens": ("--atlas", "s3://bucket/atlas", "--tokens", "s3://key:secret@bucket/t.json"),
+}
+
+
+@pytest.mark.parametrize("flags", SECRETS.values(), ids=SECRETS)
+def test_no_secret_goes_into_a_file(flags, tmp_path):
+    file = tmp_path / "serve.yaml"
+    done = run(*flags, "--write-config", str(file))
+
+    assert done.exit_code == 2
+    assert "credentials" in done.stdout
+    assert "secret" not in done.stdout
+    assert not file.exists()
 
 
 # what the cluster's Serve has, what is wrong with it
