@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from microtome.search.region_result import RegionSettings
 from microtome.search.region_searcher import RegionSearcher
 from microtome.search.region_sheet import region_sheet
 from microtome.search.searcher import Searcher
-from support.coloured_atlas import MeanColour
+from support.coloured_atlas import GRID, MeanColour
 from support.patterned_atlas import (
     GLASS,
     TILE_PX,
@@ -204,6 +205,18 @@ def test_a_region_smaller_than_a_tile_is_found_with_its_surroundings(searcher):
     result = searcher.search(RegionQuery("a", 400, 300, 30, 20), RegionSettings(k=1))
     assert (result.hits[0].slide_id, result.hits[0].box) == ("a", (400, 300, 30, 20))
     assert any("smaller than a tile" in note for note in result.notes)
+
+
+# what lies between four tiles, and what only touches one
+@pytest.mark.parametrize(
+    "query", [RegionQuery("a", 75, 75, 40, 40), RegionQuery("a", 64, 64, 60, 60)]
+)
+def test_a_region_in_a_gap_of_the_grid_is_said_to_hold_no_tile(tmp_path, query):
+    gaps = replace(GRID, stride_px=2 * TILE_PX)
+    atlas = make_patterned(tmp_path, Palette(), {"a": pattern(1, 512)}, gaps)
+    result = RegionSearcher(atlas, Palette()).search(query, RegionSettings(k=3, effort=QUICK))
+    assert all(np.isfinite(hit.score) for hit in result.hits)
+    assert any("no tile that was searched lies in the drawn region" in n for n in result.notes)
 
 
 def test_a_large_region_costs_no_more_than_was_promised_and_says_that_it_was_sampled(searcher):

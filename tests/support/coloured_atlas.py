@@ -120,7 +120,7 @@ def add_slide(atlas: Atlas, encoder: MeanColour, quilt: Quilt, path: Path) -> No
     }
     with open_slide(ref, MppSettings()) as reader:
         slide = reader.slide
-        tiles, vectors = _tiles(reader, encoder, shared)
+        tiles, vectors = _tiles(reader, atlas.grid, encoder, shared)
     row = shared | {
         "uri": str(path),
         "content_id": slide.content_id,
@@ -135,12 +135,12 @@ def add_slide(atlas: Atlas, encoder: MeanColour, quilt: Quilt, path: Path) -> No
 
 
 def _tiles(
-    reader: SlideReader, encoder: MeanColour, shared: dict[str, object]
+    reader: SlideReader, settings: GridSettings, encoder: MeanColour, shared: dict[str, object]
 ) -> tuple[list[dict[str, object]], NDArray[np.float32]]:
-    grid, plan = TileGrid.of(reader.slide, GRID), ReadPlan.of(reader.slide, GRID)
+    grid, plan = TileGrid.of(reader.slide, settings), ReadPlan.of(reader.slide, settings)
     corners = grid.corners()
     pixels = np.stack([read_tile(reader, plan, x, y) for x, y in corners.tolist()])
-    ids = tile_ids(reader.slide.content_id, GRID.key, corners)
+    ids = tile_ids(reader.slide.content_id, settings.key, corners)
     rows = [
         shared
         | {"tile_id": name, "x": x, "y": y, "size_px": grid.size_px, "tissue": 1.0, "sharpness": 0}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
+from microtome.config import GridSettings
 from microtome.models.card import ModelCard, Preprocessing
 from microtome_jobs.made.noise import fractal_noise
 from microtome_jobs.made.pyramid import PyramidSpec, write_pyramid
@@ -93,11 +94,14 @@ def turned_crop(
 
 
 def make_patterned(
-    folder: Path, encoder: MeanColour, slides: dict[str, NDArray[np.uint8]]
+    folder: Path,
+    encoder: MeanColour,
+    slides: dict[str, NDArray[np.uint8]],
+    grid: GridSettings = GRID,
 ) -> Atlas:
     """Write the pictures as slides, `ID.svs`, each a case of its own, and index their tiles."""
     uri = str(folder / "atlas")
-    atlas = open_or_create(uri, GRID, encoder.card, COLUMNS)
+    atlas = open_or_create(uri, grid, encoder.card, COLUMNS)
     for slide_id, pixels in slides.items():
         path = folder / f"{slide_id}.svs"
         write_pyramid(path, pixels, PyramidSpec(mpp=0.5, levels=2, quality=95))

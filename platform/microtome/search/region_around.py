@@ -1,19 +1,28 @@
-"""The stored tiles around a spot of a slide, to be asked quickly which of them lies where."""
+"""The stored tiles around spots of slides, to be asked quickly which of them lies where.
+
+Vectors are compared with the query's as they are read, and forgotten: of each tile only its cosines
+with the query's points are held, and of as many tiles at once as `AT_ONCE` says, or of one slide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.sql import quoted
 from microtome.config import GridSettings
+from microtome.search.exact import BLOCK_BYTES, READ_AHEAD_BYTES
 from microtome.search.filters import all_of
 from microtome.search.region_near import unit_rows
 from microtome.search.region_placement import Floats
+
+AT_ONCE: Final = 1 << 16
+"""Tiles whose cosines are held at once: 100 MB with 384 points; of one slide, all in its boxes."""
 
 Vectors = NDArray[np.float32]
 
@@ -39,29 +48,25 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Stored tiles of one slide that have a vector, within a box.
+    """Stored tiles of one slide that have a vector, within boxes.
 
     Attributes:
-        box: what was asked for.
+        slide_id: the slide.
         row_ids: (N,) int64.
-        vectors: (N, D) float32 of unit length.
-        middles: (N, 2) of the tiles, grid px.
         stride_px: of the grid.
         tile_px: of the grid.
-        numbers: (rows, columns) the tile at a place of the grid, -1 where there is none.
+        numbers: (rows, columns) int32, the tile at a place of the grid, -1 where there is none.
         first: (2,) column and row of the grid's place at `numbers[0, 0]`.
     """
 
-    box: Box
+    slide_id: str
     row_ids: NDArray[np.int64]
-    vectors: Vectors
-    middles: Floats
     stride_px: int
     tile_px: int
-    numbers: NDArray[np.int64]
+    numbers: NDArray[np.int32]
     first: NDArray[np.int64]
 
-    def nearest(self, points: Floats) -> tuple[NDArray[np.int64], Floats]:
+    def nearest(self, points: Floats) -> tuple[NDArray[np.int32], Floats]:
         """The grid's place whose middle is nearest to points (…, 2) in grid px.
 
         Returns:
@@ -73,73 +78,121 @@ class Around:
         distance = np.abs(place - cell) * self.stride_px
         return self.at(cell), distance
 
-    def at(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    def at(self, cells: NDArray[np.int64]) -> NDArray[np.int32]:
         """The tiles at columns and rows (…, 2) of the grid, -1 where there is none."""
         column, row = np.moveaxis(cells - self.first, -1, 0)
         rows, columns = self.numbers.shape
         inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         number = self.numbers[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
-        return np.where(inside, number, -1)
+        return np.where(inside, number, np.int32(-1))
 
 
-def read_around(
-    tiles: Any, column: str, grid: GridSettings, boxes: Sequence[Box], where: str | None
-) -> list[Around]:
-    """The tiles in each box that pass a filter, all read in one go.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Tiles of a slide, and how alike the query's vectors are to each.
 
-    Args:
+    Attributes:
+        boxes: in which they lie.
+        around: the tiles.
+        cosines: (N, Q) float32, of each with each vector.
+    """
+
+    boxes: tuple[Box, ...]
+    around: Around
+    cosines: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where tiles are read.
+
+    Attributes:
         tiles: the Lance dataset.
         column: its vector column.
         grid: of the atlas.
-        boxes: which.
-        where: Lance filter, or None.
+        where: Lance filter that they pass, or None.
     """
-    if not boxes:
-        return []
-    anywhere = " OR ".join(f"({_condition(box)})" for box in boxes)
-    found = tiles.to_table(
-        columns=["slide_id", "x", "y", column],
-        filter=all_of(where or "", f"{column} IS NOT NULL", anywhere),
-        with_row_id=True,
-    )
-    slide_ids = np.array(found["slide_id"].to_pylist(), object)
-    corners = np.column_stack([found["x"].to_numpy(), found["y"].to_numpy()]).astype(np.float64)
-    vectors = unit_rows(found[column]) if len(found) else np.empty((0, 0), np.float32)
-    row_ids = found["_rowid"].to_numpy().astype(np.int64)
-    around = []
-    for box in boxes:
-        low, high = _corners(box)
-        mine = (slide_ids == box.slide_id) & (corners >= low).all(1) & (corners <= high).all(1)
-        around.append(_laid_out(box, grid, row_ids[mine], vectors[mine], corners[mine]))
-    return around
+
+    tiles: Any
+    column: str
+    grid: GridSettings
+    where: str | None
+
+    def compared(self, boxes: Sequence[Box], vectors: Vectors) -> Iterator[Compared]:
+        """Compare the tiles in boxes with vectors (Q, D) of unit length, slide by slide.
+
+        As many slides are read in one go as hold no more than `AT_ONCE` tiles.
+        """
+        for group in self._groups(boxes):
+            yield from self._read(group, vectors)
+
+    def vectors(self, row_ids: NDArray[np.int64]) -> Vectors:
+        """(N, D) float32 of unit length, of a few tiles."""
+        wanted, places = np.unique(row_ids, return_inverse=True)
+        rows = self.tiles._take_rows(wanted.tolist(), columns=[self.column, "_rowid"])
+        return unit_rows(rows.sort_by("_rowid")[self.column])[places]
+
+    def _groups(self, boxes: Sequence[Box]) -> Iterator[list[Box]]:
+        group: list[Box] = []
+        count = 0
+        for slide_id in dict.fromkeys(box.slide_id for box in boxes):
+            mine = [box for box in boxes if box.slide_id == slide_id]
+            more = sum(most_tiles(box.reach_px, self.grid.stride_px) for box in mine)
+            if group and count + more > AT_ONCE:
+                yield group
+                group, count = [], 0
+            group, count = group + mine, count + more
+        if group:
+            yield group
+
+    def _read(self, boxes: Sequence[Box], vectors: Vectors) -> Iterator[Compared]:
+        found = defaultdict(list)
+        for block in self._scanner(boxes, vectors).to_batches():
+            names = np.array(block["slide_id"].to_pylist(), object)
+            row_ids = block["_rowid"].to_numpy().astype(np.int64)
+            corners = np.column_stack([block["x"].to_numpy(), block["y"].to_numpy()])
+            cosines = unit_rows(block[self.column]) @ vectors.T
+            for slide_id in np.unique(names).tolist():
+                mine = names == slide_id
+                found[slide_id].append((row_ids[mine], corners[mine], cosines[mine]))
+        for slide_id in list(found):
+            parts = zip(*found.pop(slide_id), strict=True)
+            row_ids, corners, cosines = (np.concatenate(part) for part in parts)
+            inside = tuple(box for box in boxes if box.slide_id == slide_id)
+            cells = np.rint(corners / inside[0].factor / self.grid.stride_px).astype(np.int64)
+            yield Compared(inside, tiles_around(slide_id, self.grid, row_ids, cells), cosines)
+
+    def _scanner(self, boxes: Sequence[Box], vectors: Vectors) -> Any:
+        anywhere = " OR ".join(f"({_condition(box)})" for box in boxes)
+        return self.tiles.scanner(
+            columns=["slide_id", "x", "y", self.column],
+            filter=all_of(self.where or "", f"{self.column} IS NOT NULL", anywhere),
+            with_row_id=True,
+            batch_size=max(1, BLOCK_BYTES // (4 * max(vectors.shape))),
+            io_buffer_size=READ_AHEAD_BYTES,
+        )
+
+
+def most_tiles(reach_px: float, stride_px: int) -> int:
+    """How many tiles of a grid can begin in a box of such a reach."""
+    return int(2 * reach_px // stride_px + 1) ** 2
+
+
+def tiles_around(
+    slide_id: str, grid: GridSettings, row_ids: NDArray[np.int64], cells: NDArray[np.int64]
+) -> Around:
+    """The tiles of a slide, one at least, at columns and rows (N, 2) of its grid."""
+    first, last = cells.min(axis=0), cells.max(axis=0)
+    numbers = np.full((last - first + 1)[::-1], -1, np.int32)
+    numbers[tuple((cells - first).T[::-1])] = np.arange(len(cells))
+    return Around(slide_id, row_ids, grid.stride_px, grid.tile_px, numbers, first)
 
 
 def _condition(box: Box) -> str:
-    (left, top), (right, bottom) = _corners(box).tolist()
+    middle = np.array([box.x, box.y])
+    ends = np.stack([middle - box.reach_px, middle + box.reach_px]) * box.factor
+    (left, top), (right, bottom) = np.rint(ends).astype(np.int64).tolist()
     return (
         f"slide_id = {quoted(box.slide_id)} AND x >= {left} AND x <= {right} "
         f"AND y >= {top} AND y <= {bottom}"
     )
-
-
-def _corners(box: Box) -> NDArray[np.int64]:
-    """(2, 2) least and greatest x, y that the corner of a tile of the box may have, level-0 px."""
-    middle = np.array([box.x, box.y])
-    ends = np.stack([middle - box.reach_px, middle + box.reach_px])
-    return np.rint(ends * box.factor).astype(np.int64)
-
-
-def _laid_out(
-    box: Box,
-    grid: GridSettings,
-    row_ids: NDArray[np.int64],
-    vectors: Vectors,
-    corners: Floats,
-) -> Around:
-    at = corners / box.factor
-    cells = np.rint(at / grid.stride_px).astype(np.int64)
-    first, last = (cells.min(axis=0), cells.max(axis=0)) if len(cells) else (np.zeros(2, int),) * 2
-    numbers = np.full((last - first + 1)[::-1], -1)
-    numbers[tuple((cells - first).T[::-1])] = np.arange(len(cells))
-    middles = at + grid.tile_px / 2
-    return Around(box, row_ids, vectors, middles, grid.stride_px, grid.tile_px, numbers, first)

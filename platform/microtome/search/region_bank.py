@@ -63,10 +63,14 @@ class Bank:
         rows: Vectors = self.vectors.reshape(-1, self.vectors.shape[-1])
         return rows
 
-    def fewer(self, most: int) -> Bank:
-        """An even sample of at most so many of the points."""
+    def some(self, most: int) -> NDArray[np.int64]:
+        """Which of the points make an even sample of at most so many."""
         points = len(self.points)
-        some = np.linspace(0, points - 1, min(points, most)).round().astype(np.int64)
+        return np.linspace(0, points - 1, min(points, most)).round().astype(np.int64)
+
+    def fewer(self, most: int) -> Bank:
+        """The same of those points only."""
+        some = self.some(most)
         return replace(self, points=self.points[some], vectors=self.vectors[:, some])
 
     def view_of(self, angles_deg: Floats, flipped: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -109,14 +113,19 @@ def chosen(outline: Any, tile_px: int, most: int) -> tuple[Floats, bool]:
         inside = lattice[shares(outline, lattice, tile_px) >= LEAST_SHARE]
         if 0 < len(inside) <= most:
             return inside, True
-    ratio = np.array([0.7548776662466927, 0.5698402909980532])
-    spread = (np.arange(1, 16 * most + 1)[:, None] * ratio) % 1
-    sample = (left, top) + spread * (right - left, bottom - top)
+    sample = (left, top) + even(16 * most) * (right - left, bottom - top)
     inside = sample[shares(outline, sample, tile_px) >= LEAST_SHARE][:most]
     if len(inside):
         return inside, False
     point = outline.representative_point()
     return np.array([[point.x, point.y]]), False
+
+
+def even(count: int) -> Floats:
+    """So many points, (N, 2), that fill the unit square evenly: R₂, see the module's docstring."""
+    ratio = np.array([0.7548776662466927, 0.5698402909980532])
+    points: Floats = (np.arange(1, count + 1)[:, None] * ratio) % 1
+    return points
 
 
 def _is_blind(eye: Eye, outline: Any, tile_px: int) -> bool:

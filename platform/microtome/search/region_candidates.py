@@ -9,9 +9,8 @@ from typing import Any, Final
 import numpy as np
 
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.schema import vector_column
 from microtome.search import patience
-from microtome.search.region_around import Around, Box, read_around
+from microtome.search.region_around import Box, Stored, most_tiles
 from microtome.search.region_asked import LookedAt
 from microtome.search.region_bank import Bank
 from microtome.search.region_fit import Fit, fitted
@@ -20,6 +19,11 @@ from microtome.search.region_placement import iou, moved
 from microtome.search.region_votes import Matches, spots
 
 SPOTS: Final = 32
+"""Looked at in any case."""
+
+READ: Final = 1 << 18
+"""Tiles that may be read around further spots, where more hits are asked for."""
+
 FITS_PER_SPOT: Final = 2
 
 ALIKE: Final = 0.7
@@ -32,58 +36,65 @@ PER_PLACE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where candidates are looked for.
-
-    Attributes:
-        atlas: the atlas.
-        tiles: its Lance dataset of tiles.
-        model_id: whose vectors are compared.
-        where: condition on tiles.
-    """
+    """Where candidates are looked for: an atlas, and its tiles as they are read."""
 
     atlas: Atlas
-    tiles: Any
-    model_id: str
-    where: str | None
+    stored: Stored
 
 
 def candidates(
     field: Field, asked: LookedAt, banks: tuple[Bank, Bank], near: Near, most: int
 ) -> list[Fit]:
-    """The best placements, at most so many, no two of them nearly the same.
+    """The query's own place first, where it has one; then the best, no two of them nearly the same.
 
     Args:
         field: where.
         asked: the query.
         banks: its vectors, and those of them, V views of P points, that call for votes.
         near: the tiles nearest to each of these V · P vectors.
-        most: how many.
+        most: how many, beside its own.
     """
-    grid, (bank, voters) = field.atlas.grid, banks
-    bin_px = max(grid.tile_px / 2, asked.reach_px / 10)  # a turn of 7° moves a corner by an eighth
-    places = places_of(field.atlas, field.tiles, near.row_ids)
-    found = spots(voters.points, matches_of(voters, near, places), bin_px, max(SPOTS, 2 * most))
+    bank, voters = banks
+    bin_px = _bin_px(field, asked)
+    home = _home(field, asked)
+    own, others = [], []
+    for compared in field.stored.compared(
+        [*home, *_boxes(field, asked, voters, near, 2 * most)], bank.all_vectors
+    ):
+        for box in compared.boxes:
+            if asked.own is not None and box in home:
+                own.append(Fit(asked.own, compared.around, 1.0))
+            else:
+                fits = fitted(bank, compared, box, asked.reach_px, 1.5 * bin_px)
+                others += fits[:FITS_PER_SPOT]
+    return own + _distinct(asked.outline, sorted(others, key=lambda fit: -fit.agreement), most)
+
+
+def _bin_px(field: Field, asked: LookedAt) -> float:
+    """Of votes; a turn of 7° moves a corner of the query by an eighth of its reach."""
+    return max(field.stored.grid.tile_px / 2, asked.reach_px / 10)
+
+
+def _boxes(field: Field, asked: LookedAt, voters: Bank, near: Near, most: int) -> list[Box]:
+    """Around the spots with most votes: the fewer, down to `SPOTS`, the more tiles they hold."""
+    grid, bin_px = field.stored.grid, _bin_px(field, asked)
     reach_px = asked.reach_px + 2.5 * bin_px + grid.tile_px
-    boxes = [
+    most = max(SPOTS, min(most, READ // most_tiles(reach_px, grid.stride_px)))
+    places = places_of(field.atlas, field.stored.tiles, near.row_ids)
+    found = spots(voters.points, matches_of(voters, near, places), bin_px, most)
+    return [
         Box(places.slide_ids[spot.slide], spot.x, spot.y, reach_px, places.factors[spot.slide])
         for spot in found
     ]
-    fits = [
-        fit
-        for around in _around(field, boxes)
-        for fit in fitted(bank, around, asked.reach_px, 1.5 * bin_px)[:FITS_PER_SPOT]
-    ]
-    return _distinct(asked.outline, sorted(fits, key=lambda fit: -fit.agreement), most)
 
 
-def own_place(field: Field, asked: LookedAt) -> list[Fit]:
+def _home(field: Field, asked: LookedAt) -> list[Box]:
     """Where a drawn region lies itself, if its slide is in the atlas: found without looking."""
     if asked.own is None or asked.slide_id is None:
         return []
     factor = level0_px_per_grid_px(field.atlas, [asked.slide_id])[asked.slide_id]
-    reach_px = asked.reach_px + 1.5 * field.atlas.grid.tile_px
-    box = Box(asked.slide_id, asked.own.x, asked.own.y, reach_px, factor)
-    return [Fit(asked.own, around, 1.0) for around in _around(field, [box])]
+    reach_px = asked.reach_px + 1.5 * field.stored.grid.tile_px
+    return [Box(asked.slide_id, asked.own.x, asked.own.y, reach_px, factor)]
 
 
 def matches_of(bank: Bank, near: Near, places: Places) -> Matches:
@@ -103,11 +114,6 @@ def matches_of(bank: Bank, near: Near, places: Places) -> Matches:
     )
 
 
-def _around(field: Field, boxes: list[Box]) -> list[Around]:
-    column = vector_column(field.model_id)
-    return read_around(field.tiles, column, field.atlas.grid, boxes, field.where)
-
-
 @dataclass(frozen=True, slots=True)
 class _Laid:
     """A fit and the outline where it lays it."""
@@ -116,7 +122,7 @@ class _Laid:
     region: Any
 
     def iou(self, other: _Laid) -> float:
-        if self.fit.around.box.slide_id != other.fit.around.box.slide_id:
+        if self.fit.around.slide_id != other.fit.around.slide_id:
             return 0.0
         return iou(self.region, other.region)
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.search import patience
-from microtome.search.region_around import Around
+from microtome.search.region_around import Around, Box, Compared
 from microtome.search.region_bank import STEPS_PER_TILE, Bank
 from microtome.search.region_placement import Floats, Placement, turns
 from microtome.search.region_votes import ANGLE_STEP_DEG, ANGLES, FLIPS
@@ -60,19 +60,15 @@ class _Poses:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Points of the query and stored tiles, and their cosines (V, P, N)."""
+    """Some points of the query, by their places in its bank, and the tiles of a slide."""
 
     bank: Bank
-    around: Around
-    cosines: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, bank: Bank, around: Around) -> _Pairs:
-        return cls(bank, around, bank.vectors @ around.vectors.T)
+    places: NDArray[np.int64]
+    compared: Compared
 
     def agreement(self, poses: _Poses, width_px: float) -> Floats:
         """(N,) of each pose, h being `width_px`; see the module's docstring."""
-        size = max(1, BATCH // len(self.bank.points))
+        size = max(1, BATCH // len(self.places))
         starts = range(0, len(poses.values), size)
         parts = [poses.take(slice(start, start + size)) for start in starts]
         return np.concatenate([self._agreement(part, width_px) for part in parts])
@@ -80,32 +76,35 @@ class _Pairs:
     def _agreement(self, poses: _Poses, width_px: float) -> Floats:
         angle = poses.values[:, 2]
         turn = turns(angle, poses.flipped)
-        at = self.bank.points @ turn.transpose(0, 2, 1) + poses.values[:, None, :2]
-        tile, distance = self.around.nearest(at)
+        at = self.bank.points[self.places] @ turn.transpose(0, 2, 1) + poses.values[:, None, :2]
+        tile, distance = self.compared.around.nearest(at)
         near = np.maximum(1 - distance / width_px, 0)
         weight = near[..., 0] * near[..., 1]
         view = self.bank.view_of(angle, poses.flipped)[:, None]
-        cosine = np.where(tile < 0, 0.0, self.cosines[view, np.arange(tile.shape[1]), tile])
+        vector = view * len(self.bank.points) + self.places
+        cosine = np.where(tile < 0, 0.0, self.compared.cosines[tile, vector])
         agreement: Floats = (weight * cosine).sum(axis=1) / np.maximum(weight.sum(axis=1), 0.5)
         return agreement
 
 
-def fitted(bank: Bank, around: Around, reach_px: float, spread_px: float) -> list[Fit]:
+def fitted(
+    bank: Bank, compared: Compared, box: Box, reach_px: float, spread_px: float
+) -> list[Fit]:
     """The best placements with the query's middle about the middle of a box, best first.
 
     Args:
         bank: the query.
-        around: the stored tiles.
+        compared: the stored tiles there, with all vectors of the bank.
+        box: the box.
         reach_px: of the query, from its middle to its furthest corner.
         spread_px: how far the middle may be off, and a little more.
     """
     patience.check()
-    if not len(around.row_ids):
-        return []
-    pairs = _Pairs.of(bank, around)
+    around = compared.around
+    pairs = _Pairs(bank, np.arange(len(bank.points)), compared)
     step, turn = spread_px / 4, ANGLE_STEP_DEG / 2
-    poses = _starts(around, 2 * step)
-    agreement = _Pairs.of(bank.fewer(FEWER), around).agreement(poses, 2 * step)
+    poses = _starts(box, 2 * step)
+    agreement = _Pairs(bank, bank.some(FEWER), compared).agreement(poses, 2 * step)
     poses = poses.take(_best_of_each_turn(agreement, poses, STARTS))
     while True:
         poses = _stepped(poses, step, turn)
@@ -131,10 +130,9 @@ def _least_turn(around: Around, reach_px: float) -> float:
     return float(np.degrees(around.tile_px / 8 / max(reach_px, around.tile_px / 2)))
 
 
-def _starts(around: Around, step_px: float) -> _Poses:
+def _starts(box: Box, step_px: float) -> _Poses:
     steps = np.array(list(product((0, -1, 1, -2, 2), repeat=2))) * step_px
-    middle = np.array([around.box.x, around.box.y])
-    places = np.repeat(middle + steps, len(ANGLES), axis=0)
+    places = np.repeat(np.array([box.x, box.y]) + steps, len(ANGLES), axis=0)
     values = np.column_stack([places, np.tile(ANGLES, len(steps))])
     return _Poses(values, np.tile(FLIPS, len(steps)))
 

@@ -16,12 +16,14 @@ region's size, and more only for more hits than ten or more effort.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import numpy as np
 import shapely
 
 from microtome.atlas.atlas import Atlas
+from microtome.atlas.schema import vector_column
 from microtome.atlas.tables import reading
 from microtome.errors import ModelMismatch
 from microtome.models.encoder import Encoder
@@ -30,9 +32,10 @@ from microtome.search.filters import Exclusion, check_filter, filter_errors
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.ranking import about_index, about_vectors
+from microtome.search.region_around import Stored
 from microtome.search.region_asked import LookedAt, looked_at
 from microtome.search.region_bank import Bank, fill
-from microtome.search.region_candidates import Field, candidates, own_place
+from microtome.search.region_candidates import Field, candidates
 from microtome.search.region_check import Checked, check
 from microtome.search.region_eye import Eye
 from microtome.search.region_near import level0_px_per_grid_px, nearest_of_each
@@ -98,12 +101,15 @@ class RegionSearcher:
         with filter_errors(view.tiles, settings.where):
             voters = bank.fewer(VOTERS)
             near = nearest_of_each(finder, view, card.model_id, voters.all_vectors, wanted)
-        field = Field(atlas, view.tiles, card.model_id, settings.where)
-        fits = own_place(field, asked) if exclusion is None else []
-        fits += candidates(field, asked, (bank, voters), near, max(CHECKED, 2 * settings.k))
-        best = _apart(asked.outline, check(eye, asked.outline, fits), settings)
+        stored = Stored(view.tiles, vector_column(card.model_id), atlas.grid, settings.where)
+        asked = asked if exclusion is None else replace(asked, own=None)
+        most = max(CHECKED, 2 * settings.k)
+        fits = candidates(Field(atlas, stored), asked, (bank, voters), near, most)
+        checked = check(eye, stored, asked.outline, fits)
+        best = _apart(asked.outline, checked, settings)
         notes = (
             *_about(asked, bank, atlas.grid.tile_px, len(best), settings),
+            _about_home(asked, checked),
             about_index(view, SearchSettings(exact=settings.exact)),
             about_vectors(near.counted),
         )
@@ -180,6 +186,12 @@ def _hit(view: View, drawn: Any, one: Checked, factor: float) -> RegionHit:
         tiles=tiles,
         metadata=tiles[0].metadata,
     )
+
+
+def _about_home(asked: LookedAt, checked: list[Checked]) -> str:
+    if asked.own is None or any(one.placement is asked.own for one in checked):
+        return ""
+    return "no tile that was searched lies in the drawn region: it isn't among its own hits"
 
 
 def _about(
