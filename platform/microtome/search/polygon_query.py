@@ -117,7 +117,10 @@ def _only(text: str, things: list[Any]) -> Any:
 
 def _corners(text: str, ring: Any) -> tuple[tuple[float, float], ...]:
     try:
-        places = np.array([position[:2] for position in ring], np.float64).reshape(-1, 2)
+        told = [[x, y] for x, y, *_ in ring]
+        if not all(type(number) in {int, float} for place in told for number in place):
+            raise TypeError  # numpy takes text for numbers, and a truth
+        places = np.array(told, np.float64).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError):
         raise QueryUnreadable(f"the corners of {text} are no x and y", remedy=_WANTED) from None
     if len(places) > 1 and (places[0] == places[-1]).all():

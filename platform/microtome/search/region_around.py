@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from microtome.atlas.sql import quoted
 from microtome.config import GridSettings
+from microtome.search import patience
 from microtome.search.exact import BLOCK_BYTES, READ_AHEAD_BYTES
 from microtome.search.filters import all_of
 from microtome.search.region_near import unit_rows
@@ -148,6 +149,7 @@ class Stored:
     def _read(self, boxes: Sequence[Box], vectors: Vectors) -> Iterator[Compared]:
         found = defaultdict(list)
         for block in self._scanner(boxes, vectors).to_batches():
+            patience.check()
             names = np.array(block["slide_id"].to_pylist(), object)
             row_ids = block["_rowid"].to_numpy().astype(np.int64)
             corners = np.column_stack([block["x"].to_numpy(), block["y"].to_numpy()])
