@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from microtome.search import patience
+
 BLOCK_BYTES = 16 << 20
 SLICE_ROWS = 512
 MAX_THREADS = 8
@@ -89,6 +91,7 @@ def nearest(
     )
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for block in scanner.to_batches():
+            patience.check()
             if part is not None:
                 block = _without(block, part.but)  # noqa: PLW2901
             seen += len(block)

@@ -195,6 +195,20 @@ class Finder:
         return taken["_rowid"].to_numpy(), flat
 
 
+class Finders:
+    """One finder for each model of an atlas, for all that search it; for many threads."""
+
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+        self._finders: dict[str, Finder] = {}
+
+    def of(self, model_id: str) -> Finder:
+        """The finder by the vectors of a model."""
+        if model_id not in self._finders:
+            self._finders.setdefault(model_id, Finder(self._atlas, model_id))
+        return self._finders[model_id]
+
+
 def path_of(view: View, wanted: Wanted) -> Path:
     """Whether a search will use the index."""
     return "exact" if wanted.exact or view.standing is None else "index"

@@ -7,8 +7,6 @@ away, which with a scalar index on the column costs little even the first time.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +14,9 @@ from numpy.typing import NDArray
 
 from microtome.atlas.vector_index import bits_of
 from microtome.search.filters import Exclusion
+from microtome.search.keeping import Kept
 
-KEPT: Final = 64  # filters, of one bit per row each
+KEPT_BYTES: Final = 256 << 20  # a filter takes one bit per row
 
 Bits = NDArray[np.uint8]
 """One bit per row id, lowest first; those after the end are 0."""
@@ -27,8 +26,7 @@ class Passing:
     """Rows that pass filters; safe to ask from many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, str], Bits] = OrderedDict()
-        self._lock = Lock()
+        self._kept = Kept[Bits](KEPT_BYTES, lambda bits: bits.nbytes)
 
     def among(self, tiles: Any, rows: Bits, where: str | None, exclusion: Exclusion | None) -> Bits:
         """Those of some rows that pass a filter and aren't excluded."""
@@ -39,18 +37,11 @@ class Passing:
         return rows
 
     def _rows(self, tiles: Any, condition: str) -> Bits:
-        key = (tiles.version, condition)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        found = tiles.scanner(columns=[], filter=condition, with_row_id=True).to_table()
-        bits = bits_of(found["_rowid"].to_numpy())
-        with self._lock:
-            self._kept[key] = bits
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return bits
+        def found() -> Bits:
+            rows = tiles.scanner(columns=[], filter=condition, with_row_id=True).to_table()
+            return bits_of(rows["_rowid"].to_numpy())
+
+        return self._kept.of((tiles.version, condition), found)
 
 
 def both(left: Bits, right: Bits) -> Bits:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import one_of
+from microtome.search import patience
 from microtome.search.exact import BLOCK_BYTES, READ_AHEAD_BYTES, Nearest
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.region_placement import Floats
@@ -70,6 +71,7 @@ def _read_once(tiles: Any, column: str, vectors: Vectors, wanted: Wanted) -> Nea
         io_buffer_size=READ_AHEAD_BYTES,
     )
     for block in scanner.to_batches():
+        patience.check()
         valid = block.filter(pc.is_valid(block.column(column)))
         seen, scored = seen + len(block), scored + len(valid)
         if len(valid):

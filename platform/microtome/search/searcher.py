@@ -20,7 +20,7 @@ from microtome.search.asked import Asked, look_at
 from microtome.search.embedding import embed, unit
 from microtome.search.exclusion import check_column, own_exclusion
 from microtome.search.filters import Exclusion, check_filter, filter_errors
-from microtome.search.finder import Finder, View, Wanted, path_of
+from microtome.search.finder import Finder, Finders, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.query import Query, TileQuery, VectorQuery
 from microtome.search.ranking import Ranked, about_index, about_vectors, rank
@@ -61,14 +61,18 @@ class Searcher:
         atlas: what is searched.
         encoder: embeds images and regions; a callable is called when first needed. A tile's own
             vector is stored, so asking by tile needs none.
+        finders: shared with other searchers of the atlas.
     """
 
     def __init__(
-        self, atlas: Atlas, encoder: Encoder | Callable[[], Encoder] | None = None
+        self,
+        atlas: Atlas,
+        encoder: Encoder | Callable[[], Encoder] | None = None,
+        finders: Finders | None = None,
     ) -> None:
         self._atlas = atlas
         self._encoder = encoder
-        self._finders: dict[str, Finder] = {}
+        self._finders = finders or Finders(atlas)
         self._trust = Trust(atlas)
 
     def search(self, query: Query, settings: SearchSettings | None = None) -> SearchResult:
@@ -130,7 +134,7 @@ class Searcher:
         wanted = Wanted(
             settings.k, settings.where, exclusion, exact=settings.exact, effort=settings.effort
         )
-        finder = self._finder(model_id)
+        finder = self._finders.of(model_id)
         view = finder.view()
         with filter_errors(view.tiles, settings.where):
             found = rank(finder, view, [one.vectors for one in alike], wanted, settings)
@@ -161,11 +165,6 @@ class Searcher:
             tile=one.asked.tile,
             pixels=one.asked.pixels,
         )
-
-    def _finder(self, model_id: str) -> Finder:
-        if model_id not in self._finders:
-            self._finders[model_id] = Finder(self._atlas, model_id)
-        return self._finders[model_id]
 
     def _model_id(self, query: Query, settings: SearchSettings) -> str:
         """Whose vectors are compared: the model asked for, the encoder's, or the only one."""

@@ -20,7 +20,7 @@ from microtome.search.slide_facts import Groups
 from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
 from microtome.search.slide_result import Method, SlideSettings
 from microtome.search.slide_view import SlideView
-from microtome.search.slide_votes import MOST_VOTERS, VOTERS, Ballot, by_votes
+from microtome.search.slide_votes import MOST_VOTERS, Roll, by_votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +103,18 @@ def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
 def answer_by_votes(asking: Asking, finder: Finder) -> Answer:
     """By the votes of the tiles nearest to each tile of the query."""
     settings, facts = asking.settings, asking.view.ground.facts
+    roll = Roll(facts, asking.groups, asking.view.tile_counts(settings.visible))
     wanted = Wanted(
-        max(settings.k, min(VOTERS, round(facts.mean_tiles))),
+        max(settings.k, roll.voters),
         asking.where,
         asking.asked.exclusion,
         exact=settings.exact,
         effort=settings.effort,
     )
-    ballot = _vote(asking, finder, wanted)
+    ballot = by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, roll)
     while len(ballot.scored.groups) < settings.k and ballot.full and wanted.k < MOST_VOTERS:
         wanted = replace(wanted, k=wanted.k * 8)
-        ballot = _vote(asking, finder, wanted)
+        ballot = by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, roll)
     best = _best(ballot.scored, asking)
     groups = ballot.scored.groups[best].tolist()
     slides = _passing(asking, wanted, [facts.slide_ids[asking.groups.of == g] for g in groups])
@@ -126,11 +127,6 @@ def answer_by_votes(asking: Asking, finder: Finder) -> Answer:
     return Answer(
         groups, ballot.scored.scores[best].tolist(), found, ballot.scored.exact, coverage, notes
     )
-
-
-def _vote(asking: Asking, finder: Finder, wanted: Wanted) -> Ballot:
-    facts = asking.view.ground.facts, asking.groups
-    return by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, facts)
 
 
 def _groups_of(bank: Bank, asking: Asking) -> Numbers:

@@ -10,7 +10,7 @@ those.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final
@@ -25,9 +25,12 @@ from microtome.atlas.mosaics import MadeMosaics, Mosaics, Numbers
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import one_of
 from microtome.atlas.stored_mosaics import StoredMosaics
+from microtome.search import patience
 from microtome.search.filters import all_of
+from microtome.search.keeping import Kept
 from microtome.search.slide_facts import SlideFacts
 
+MADE_BYTES: Final = 256 << 20
 NAMED: Final = 1000  # slides in one condition; for more, the tiles of all are looked through
 
 Tell = Callable[[str], None]
@@ -72,6 +75,12 @@ class Bank:
         """(N,) see `Part`."""
         return np.concatenate([part.places for part in self.parts])
 
+    @property
+    def nbytes(self) -> int:
+        """Of what was made for its filter; mosaics count elsewhere."""
+        kept = sum(part.kept.nbytes for part in self.parts if part.kept is not None)
+        return kept + 2 * sum(part.places.nbytes for part in self.parts)
+
     @cached_property
     def searched(self) -> int:
         """How many slides may be found."""
@@ -93,7 +102,7 @@ class Bank:
             first = last
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ground:
     """What banks are made of.
 
@@ -110,6 +119,15 @@ class Ground:
     facts: SlideFacts
     stored: StoredMosaics | None
     places: Numbers
+    _made: Kept[Mosaic] = field(
+        default_factory=lambda: Kept(MADE_BYTES, lambda made: made.vectors.nbytes), compare=False
+    )
+
+    def mosaic(self, slide_id: str, row_ids: NDArray[np.int64], where: str | None) -> Mosaic:
+        """The mosaic of the rows of a slide that pass a filter, made at most once."""
+        return self._made.of(
+            (slide_id, where), lambda: make_mosaic(self.tiles, self.model_id, row_ids)
+        )
 
 
 def make_bank(ground: Ground, where: str | None, tell: Tell = lambda _: None) -> Bank:
@@ -131,7 +149,7 @@ def make_bank(ground: Ground, where: str | None, tell: Tell = lambda _: None) ->
         there = set(ground.stored.slide_ids[part.places >= 0].tolist())
         parts.append(part)
     missing = _rows_of(ground, passing - there, where)
-    parts.append(_made_part(ground, missing, tell))
+    parts.append(_made_part(ground, missing, where, tell))
     return Bank(tuple(parts), len(passing), len(passing) - len(there) - len(missing))
 
 
@@ -148,7 +166,7 @@ def with_slides(bank: Bank, ground: Ground, slide_ids: Collection[str], where: s
         return bank
     lacking = set(slide_ids).difference(bank.slide_ids[bank.places >= 0].tolist())
     rows = _rows_of(ground, lacking & ground.facts.places.keys(), where)
-    return replace(bank, parts=(*bank.parts, _made_part(ground, rows))) if rows else bank
+    return replace(bank, parts=(*bank.parts, _made_part(ground, rows, where))) if rows else bank
 
 
 def rows_there(row_ids: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -184,17 +202,18 @@ def _rows_of(ground: Ground, slide_ids: Set[str], where: str | None) -> Rows:
     return {slide_id: own for slide_id, own in rows.items() if slide_id in slide_ids}
 
 
-def _made_part(ground: Ground, rows: Rows, tell: Tell = lambda _: None) -> Part:
-    made = _make(ground, rows, tell)
+def _made_part(ground: Ground, rows: Rows, where: str | None, tell: Tell = lambda _: None) -> Part:
+    made = _make(ground, rows, where, tell)
     dim = ground.tiles.schema.field(vector_column(ground.model_id)).type.list_size
     places = np.array([ground.facts.places[slide_id] for slide_id in made], np.int64)
     return Part(MadeMosaics(made, dim), places)
 
 
-def _make(ground: Ground, rows: Rows, tell: Tell) -> dict[str, Mosaic]:
+def _make(ground: Ground, rows: Rows, where: str | None, tell: Tell) -> dict[str, Mosaic]:
     made: dict[str, Mosaic] = {}
     wanted = min(len(rows), MOST_MADE)
     for slide_id, row_ids in islice(rows.items(), MOST_MADE):
         tell(f"{len(made):,} of {wanted:,} slides made ready; `microtome maintain` keeps them so")
-        made[slide_id] = make_mosaic(ground.tiles, ground.model_id, row_ids)
+        patience.check()
+        made[slide_id] = ground.mosaic(slide_id, row_ids, where)
     return made

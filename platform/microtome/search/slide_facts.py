@@ -75,10 +75,13 @@ class SlideFacts:
         """Where each slide is."""
         return {slide_id: place for place, slide_id in enumerate(self.slide_ids.tolist())}
 
-    @property
-    def mean_tiles(self) -> float:
-        """How many tiles a slide has on average, at least 1."""
-        return max(1.0, float(self.tiles.mean())) if len(self.tiles) else 1.0
+    def counted(self, tiles: Any, where: str) -> NDArray[np.int64]:
+        """(F,) how many rows of the Lance dataset of tiles pass a filter, of each slide."""
+        names = tiles.to_table(columns=["slide_id"], filter=where)["slide_id"].value_counts()
+        counts = np.zeros(len(self.slide_ids) + 1, np.int64)
+        own = [self.places.get(slide_id, -1) for slide_id in names.field("values").to_pylist()]
+        counts[own] = names.field("counts").to_numpy()
+        return counts[:-1]
 
     @cached_property
     def _slides(self) -> Groups:

@@ -10,6 +10,7 @@ from microtome.atlas.tables import reading
 from microtome.errors import ModelMismatch, SettingError
 from microtome.models.encoder import Encoder
 from microtome.search.filters import check_filter, filter_errors
+from microtome.search.finder import Finders
 from microtome.search.query import CaseQuery, Query, SlideQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
@@ -29,6 +30,7 @@ class SlideSearcher:
         encoder: embeds images and regions; a callable is called when first needed. Slides, cases,
             tiles and vectors need none.
         tell: told how far the making of mosaics is, where there are none stored.
+        finders: shared with other searchers of the atlas.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class SlideSearcher:
         atlas: Atlas,
         encoder: Encoder | Callable[[], Encoder] | None = None,
         tell: Tell = lambda _: None,
+        finders: Finders | None = None,
     ) -> None:
         self._atlas = atlas
-        self._searcher = Searcher(atlas, encoder)
+        self._finders = finders or Finders(atlas)
+        self._searcher = Searcher(atlas, encoder, self._finders)
         self._tell = tell
         self._views: dict[str, SlideViews] = {}
 
@@ -71,7 +75,7 @@ class SlideSearcher:
         else:
             whole, prepared = None, self._searcher.prepare(query, _for_tiles(settings))
             asked, model_id = AskedTissue.of(prepared), prepared.model_id
-        views = self._views.setdefault(model_id, SlideViews(self._atlas, model_id))
+        views = self._views_of(model_id)
         method = settings.method or ("mosaic" if whole else "votes")
 
         def answered(view: SlideView) -> SlideResult:
@@ -85,6 +89,12 @@ class SlideSearcher:
             return answered(views.view())
         except IndexUnusable as damaged:
             return answered(views.without_stored(str(damaged)))
+
+    def _views_of(self, model_id: str) -> SlideViews:
+        if model_id not in self._views:
+            views = SlideViews(self._atlas, self._finders.of(model_id))
+            self._views.setdefault(model_id, views)
+        return self._views[model_id]
 
     def _result(self, asking: Asking, answer: Answer) -> SlideResult:
         ground, asked = asking.view.ground, asking.asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Final
@@ -12,18 +11,20 @@ import numpy as np
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.mosaic import Mosaic
-from microtome.atlas.mosaic_building import make_mosaic, rows_by_slide
+from microtome.atlas.mosaic_building import rows_by_slide
 from microtome.atlas.mosaics import Numbers, mosaic_of
 from microtome.atlas.sql import one_of
 from microtome.atlas.stored_mosaics import StoredMosaics, open_mosaics
 from microtome.atlas.vector_index import check_witnesses, rows_with_vectors
 from microtome.search.filters import all_of
 from microtome.search.finder import Finder, View
+from microtome.search.keeping import Kept
 from microtome.search.slide_bank import Bank, Ground, Tell, make_bank, rows_there
 from microtome.search.slide_facts import SlideFacts
 
-KEPT: Final = 16
-"""Filters whose banks are kept: a byte for each representative, and the mosaics made for it."""
+KEPT_BYTES: Final = 256 << 20
+"""For the banks of filters: a byte for each stored representative, and 16 for each slide."""
+COUNTS_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,27 @@ class SlideView:
     tiles: View
     ground: Ground
     problem: str
-    _banks: OrderedDict[str | None, Bank] = field(default_factory=OrderedDict, compare=False)
-    _lock: RLock = field(default_factory=RLock, compare=False)
+    _banks: Kept[Bank] = field(
+        default_factory=lambda: Kept(KEPT_BYTES, lambda bank: bank.nbytes), compare=False
+    )
+    _counts: Kept[Numbers] = field(
+        default_factory=lambda: Kept(COUNTS_BYTES, lambda tiles: tiles.nbytes), compare=False
+    )
 
     def bank(self, where: str | None, tell: Tell) -> Bank:
-        """The mosaics that a filter lets be found."""
-        with self._lock:  # the second to ask waits for what the first one makes
-            if where not in self._banks:
-                self._banks[where] = make_bank(self.ground, where, tell)
-            self._banks.move_to_end(where)
-            while len(self._banks) > KEPT:
-                self._banks.popitem(last=False)
-            return self._banks[where]
+        """The mosaics that a filter lets be found.
+
+        Raises:
+            DeadlinePassed: nobody waits any more; mosaics made till then are kept for the next.
+        """
+        return self._banks.of((where,), lambda: make_bank(self.ground, where, tell))
+
+    def tile_counts(self, visible: str | None) -> Numbers:
+        """(F,) how many tiles each slide has for whom only some are visible."""
+        facts, tiles = self.ground.facts, self.ground.tiles
+        if visible is None:
+            return facts.tiles
+        return self._counts.of((visible,), lambda: facts.counted(tiles, visible))
 
     def mosaics(self, slide_ids: list[str], visible: str | None) -> list[Mosaic]:
         """Mosaics of those of some slides that have vectors, of the tiles that are visible.
@@ -70,8 +80,7 @@ class SlideView:
             where = all_of(one_of("slide_id", fresh), visible or "")
             rows = rows_by_slide(ground.tiles, ground.model_id, where)
             known |= {
-                slide_id: make_mosaic(ground.tiles, ground.model_id, own)
-                for slide_id, own in rows.items()
+                slide_id: ground.mosaic(slide_id, own, visible) for slide_id, own in rows.items()
             }
         return [known[slide_id] for slide_id in slide_ids if slide_id in known]
 
@@ -79,8 +88,8 @@ class SlideView:
 class SlideViews:
     """The newest view of one model's vectors; safe to use from many threads."""
 
-    def __init__(self, atlas: Atlas, model_id: str) -> None:
-        self.finder = Finder(atlas, model_id)
+    def __init__(self, atlas: Atlas, finder: Finder) -> None:
+        self.finder = finder
         self._atlas = atlas
         self._view: SlideView | None = None
         self._lock = RLock()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from microtome.atlas.mosaic import Vectors, unit
 from microtome.atlas.mosaics import Numbers
+from microtome.search import patience
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.slide_facts import Groups, SlideFacts
 from microtome.search.slide_methods import Scored, Tissue
@@ -138,6 +139,7 @@ def _nearest_of_each(
         batch_size=max(1, min(BLOCK_ROWS, BLOCK_COSINES // len(vectors))),
     )
     for block in scanner.to_batches():
+        patience.check()
         there = block.filter(block.column(finder.column).is_valid())
         stored = there.column(finder.column)
         cosines = vectors @ unit(stored.flatten().to_numpy().reshape(-1, vectors.shape[1])).T
