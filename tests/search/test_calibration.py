@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microtome.atlas.calibration_files import FOLDER, Stored, read_stored, write_stored
+from microtome.atlas.calibration_files import FOLDER, Grounds, read_stored
 from microtome.atlas.forgetting import Subject, forget, purge
 from microtome.atlas.index_building import refresh_index
+from microtome.atlas.schema import vector_column
 from microtome.atlas.writer import open_writer
 from microtome.errors import SettingError
 from microtome.search import calibration as calibration_module
@@ -223,11 +225,75 @@ def test_without_anything_stored_and_no_tiles_to_draw_nothing_is_judged(small):
     assert "no scores are stored" in result.notes[0]
 
 
-def test_a_stored_calibration_of_another_atlas_size_is_not_used(small):
-    (model_id,) = small.models
-    write_stored(small.uri, model_id, Stored(1, 600, {"case_id": [0.0] * 9}))
-    result = Searcher(small).search(VectorQuery(np.ones((1, DIM))), settings_of())
-    assert result.verdict.tiles == 60
+def judged(atlas) -> bool:
+    """Whether what is stored is used, since nothing else may be."""
+    query = VectorQuery(np.ones((1, DIM)))
+    return Searcher(atlas).search(query, settings_of(tiles=0)).verdict is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "used"),
+    [
+        (("case_id", "concat('x', case_id)", "slide_id < 's10'"), True),  # of 2 slides of 30
+        (("case_id", "concat('x', case_id)", "slide_id < 's15'"), False),  # of 7
+        (("case_id", "NULL", "true"), False),
+        (("site", "'north'", "true"), True),
+        (("VECTOR", "NULL", "slide_id < 's10'"), True),
+        (("VECTOR", "NULL", "slide_id < 's15'"), False),
+    ],
+)
+def test_what_is_stored_is_used_while_cases_and_vectors_are_much_the_same(small, change, used):
+    store(small)
+    name, value, where = change
+    with open_writer(small.uri, "test") as writer:
+        if name == "VECTOR":
+            writer.update("tiles", {vector_column(*small.models): value}, where)
+        else:
+            for table in ("tiles", "slides"):
+                writer.update(table, {name: value}, where)
+    assert judged(small) is used
+
+
+def test_what_was_stored_later_says_nothing_of_an_atlas_as_it_once_was(small):
+    before = replace(small, pinned={t: small.dataset(t).version for t in ("tiles", "slides")})
+    with open_writer(small.uri, "test") as writer:
+        writer.update("tiles", {"site": "'north'"}, "true")
+    store(small)
+    assert judged(small)
+    assert not judged(before)
+
+
+def test_maintenance_helps_a_search_that_found_the_atlas_too_large(small, monkeypatch):
+    monkeypatch.setattr(calibration_module, "MOST_ROWS", 5)
+    searcher, query = Searcher(small), VectorQuery(np.ones((1, DIM)))
+    assert "too large" in searcher.search(query, settings_of()).notes[0]
+    store(small)
+    assert searcher.search(query, settings_of()).verdict.tiles == 60
+
+
+# slides that were, of 100, slides that came, whether that is much the same
+@pytest.mark.parametrize(
+    ("left", "came", "alike"), [(95, 0, True), (70, 0, False), (100, 5, True), (100, 40, False)]
+)
+@pytest.mark.parametrize("times", [1, 100])  # 100 slides are told apart, 10,000 by a sketch
+def test_an_atlas_is_the_same_while_few_slides_change(left, came, alike, times):
+    slides = [(f"s{n}", None) for n in range(100 * times)]
+    new = [(f"n{n}", "c") for n in range(came * times)]
+    were = Grounds.of(1000, slides)
+    assert were.alike(Grounds.of(1000, slides[: left * times] + new)) is alike
+    assert not were.alike(Grounds.of(1200, slides))
+
+
+def test_of_several_parts_it_is_never_said_that_they_have_a_good_match(atlas):
+    draw = np.random.default_rng(11)
+    alike, foreign = tissue(draw, 4), -tissue(draw, 4)
+    mixed = np.concatenate([foreign[:3], alike[:1]])
+    for vectors, no_match in ((alike, None), (mixed, None), (foreign, True)):
+        result = Searcher(atlas).search(VectorQuery(vectors), settings_of())
+        assert result.no_good_match is no_match
+        assert result.remarks == ()
+        told = "no good match" if no_match else "best of the query's 4 parts"
+        assert told in result.notes[0]
 
 
 @pytest.mark.parametrize(

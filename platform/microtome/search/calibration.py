@@ -16,8 +16,10 @@ What that assumes, and where it fails:
 
 - The query is as a case of this archive that the atlas doesn't hold yet, cut from tissue alike,
   stained and scanned alike. Of other queries nothing is promised; that they are flagged is the use.
-- The promise is for one tile. A picture or region scores by its best part, so that it is flagged
-  more rarely.
+- The promise is for one tile. Of a picture or region the best part's score counts, and of many
+  parts one scores well by chance: it is flagged more rarely, and never said to have a good match.
+- With a filter, queries are as the tiles that pass are. Of one that doesn't fulfil it (a tile of
+  the liver that asks among skin) nothing is promised; it will often be flagged, and rightly.
 - It is held over atlases and queries together; with one atlas's n tiles the share scatters around
   α by about √(α (1 − α) / n).
 - A case is drawn, then a tile of it. With fewer cases than tiles the scores of one case depend on
@@ -40,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.calibration_files import Stored, read_stored, write_stored
+from microtome.atlas.calibration_files import Grounds, Stored, read_stored, write_stored
 from microtome.atlas.writer import Writer
 from microtome.config import check_whole
 from microtome.errors import SettingError
@@ -85,6 +87,7 @@ class Verdict:
             this alpha, and nothing can be said.
         alpha: see `Calibrating`.
         tiles: how many scores that rests on.
+        parts: of the query, whose best scores so.
     """
 
     score: float
@@ -92,11 +95,16 @@ class Verdict:
     threshold: float | None
     alpha: float
     tiles: int
+    parts: int = 1
 
     @property
     def no_good_match(self) -> bool | None:
-        """Whether nothing found looks alike; None where nothing can be said."""
-        return None if self.threshold is None else self.score < self.threshold
+        """Whether nothing found looks alike; None where that can't be said."""
+        if self.threshold is None:
+            return None
+        if self.score < self.threshold:
+            return True
+        return False if self.parts == 1 else None
 
     def __str__(self) -> str:
         told = f"{self.score:.3f} (p = {self.p_value:.3f}, alpha {self.alpha:g})"
@@ -104,7 +112,13 @@ class Verdict:
             return f"the best scores {told}: {self.tiles} tiles are too few to tell what that means"
         if self.no_good_match:
             return f"no good match: the best scores {told}, less than {self.threshold:.3f}"
-        return f"a good match: the best scores {told}, no less than {self.threshold:.3f}"
+        least = f"no less than {self.threshold:.3f}"
+        if self.parts > 1:
+            return (
+                f"the best of the query's {self.parts} parts scores {told}, {least}: whether the "
+                "whole has a good match can't be told, only that part was judged"
+            )
+        return f"a good match: the best scores {told}, {least}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +146,10 @@ class Calibration:
         below = np.searchsorted(self.scores, np.float32(score), side="right")
         return float(1 + below) / (len(self.scores) + 1)
 
-    def judge(self, score: float, alpha: float) -> Verdict:
-        """What a query's best score says."""
+    def judge(self, score: float, alpha: float, parts: int = 1) -> Verdict:
+        """What the best score of a query of so many parts says."""
         score, tiles = float(np.float32(score)), len(self.scores)
-        return Verdict(score, self.p_value(score), self.threshold(alpha), alpha, tiles)
+        return Verdict(score, self.p_value(score), self.threshold(alpha), alpha, tiles, parts)
 
 
 def calibrate(finder: Finder, by: str, tiles: int, where: str | None = None) -> Calibration:
@@ -156,12 +170,13 @@ class Calibrations:
     """Calibrations of an atlas, made or read once for each version; safe to use from many threads.
 
     Args:
-        uri: of the atlas.
+        atlas: whose.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._kept: OrderedDict[tuple[object, ...], Calibration | str] = OrderedDict()
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+        self._kept: OrderedDict[tuple[object, ...], Calibration] = OrderedDict()
+        self._grounds: tuple[object, Grounds] | None = None
         self._lock = Lock()
 
     def find(self, finder: Finder, by: str, where: str | None, tiles: int) -> Calibration | str:
@@ -173,26 +188,64 @@ class Calibrations:
             where: the searches' filter.
             tiles: see `Calibrating`.
         """
-        key = (finder.model_id, finder.view().tiles.version, by, where, tiles)
+        key = (*self._version(finder), by, where, tiles)
         with self._lock:  # held while it is made, so that it is made once
             if key not in self._kept:
-                self._kept[key] = self._made(finder, by, where, tiles)
+                made = self._made(finder, by, where, tiles)
+                if isinstance(made, str):  # asked again, as `microtome maintain` may run meanwhile
+                    return made
+                self._kept[key] = made
                 if len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
-            return self._kept[key]
+            kept = self._kept[key]
+        return kept if len(kept.scores) else "no tile has others to be compared with"
 
     def _made(self, finder: Finder, by: str, where: str | None, tiles: int) -> Calibration | str:
-        rows = finder.view().tiles.count_rows()
-        stored = read_stored(self._uri, finder.model_id) if where is None else None
-        if stored and stored.fits(rows) and by in stored.scores:
+        stored = read_stored(self._atlas.uri, finder.model_id) if where is None else None
+        if stored and by in stored.scores and self._fits(stored, finder):
             return Calibration.of(stored.scores[by])
+        rows = finder.view().tiles.count_rows()
         if not tiles:
             return "no scores are stored, and no tiles were to be drawn"
         if rows > MOST_ROWS:
             how = "with a filter" if where else "before `microtome maintain` has sampled it"
             return f"an atlas of {rows:,} tiles is too large for that {how}"
-        made = calibrate(finder, by, tiles, where)
-        return made if len(made.scores) else "no tile has others to be compared with"
+        return calibrate(finder, by, tiles, where)
+
+    def _fits(self, stored: Stored, finder: Finder) -> bool:
+        """Whether the atlas is still much as it was, and not at a version before."""
+        if stored.tiles_version > finder.view().tiles.version:
+            return False
+        version = self._version(finder)
+        if self._grounds is None or self._grounds[0] != version:
+            self._grounds = version, grounds_of(self._atlas, finder)
+        return self._grounds[1].alike(stored.grounds)
+
+    def _version(self, finder: Finder) -> tuple[object, ...]:
+        return finder.model_id, finder.view().tiles.version, self._atlas.slides.version
+
+
+def grounds_of(atlas: Atlas, finder: Finder) -> Grounds:
+    """What a calibration of an atlas rests on now."""
+    slides = atlas.slides.to_table(columns=["slide_id", "case_id"], filter="tiles > 0")
+    named = zip(slides["slide_id"].to_pylist(), slides["case_id"].to_pylist(), strict=True)
+    return Grounds.of(_vectors(finder), named)
+
+
+def _vectors(finder: Finder) -> int:
+    """How many tiles have a vector; an index knows that of those that it codes."""
+    view, present = finder.view(), f"{finder.column} IS NOT NULL"
+    if view.standing is None:
+        found: int = view.tiles.count_rows(present)
+        return found
+    some = [f for f in view.tiles.get_fragments() if f.fragment_id in view.standing.open_fragments]
+    if not some:
+        return view.standing.coded_rows
+    scanner = view.tiles.scanner(columns=[], filter=present, fragments=some, with_row_id=True)
+    row_ids = scanner.to_table()["_rowid"].to_numpy()
+    coded = np.unpackbits(view.standing.coded, bitorder="little")
+    known = row_ids[row_ids < len(coded)]
+    return view.standing.coded_rows + len(row_ids) - int(coded[known].sum())
 
 
 def store_calibrations(writer: Writer) -> str:
@@ -213,7 +266,7 @@ def store_calibrations(writer: Writer) -> str:
             continue
         scores = {by: calibrate(finder, by, STORED_TILES).scores.tolist() for by in STORED_BY}
         if any(scores.values()):
-            made = Stored(tiles.version, tiles.count_rows(), scores)
+            made = Stored(tiles.version, grounds_of(atlas, finder), scores)
             # In a transaction, as that checks the lease first: slides may be forgotten meanwhile.
             writer.transact("tiles", partial(_store, writer.uri, model_id, made))
             did.append(f"the usual scores of {card.name} ({model_id})")

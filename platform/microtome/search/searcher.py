@@ -51,7 +51,8 @@ class Prepared:
     @property
     def asking(self) -> Asking:
         """Where it comes from, and what is left out."""
-        return Asking(self.asked.slide_id, self.asked.case_id, self.exclusion)
+        asked = self.asked
+        return Asking(asked.slide_id, asked.case_id, self.exclusion, len(self.vectors))
 
 
 class Searcher:

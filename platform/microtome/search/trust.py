@@ -22,11 +22,13 @@ class Asking:
         slide_id: the atlas's slide; None where it is from none.
         case_id: its case, where known.
         exclusion: what the search leaves out.
+        parts: of which the query consists.
     """
 
     slide_id: str | None
     case_id: str | None
     exclusion: Exclusion | None
+    parts: int = 1
 
     @property
     def left_out(self) -> tuple[Exclusion, ...]:
@@ -46,7 +48,7 @@ class Trust:
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
-        self._calibrations = Calibrations(atlas.uri)
+        self._calibrations = Calibrations(atlas)
         self._findable = FindableTiles()
 
     def verdict(
@@ -65,7 +67,7 @@ class Trust:
         found = self._calibrations.find(finder, by, settings.where, how.tiles)
         if isinstance(found, str):
             return None, f"whether the best match is a good one was not judged: {found}"
-        verdict = found.judge(best, how.alpha)
+        verdict = found.judge(best, how.alpha, asking.parts)
         return verdict, "" if verdict.no_good_match is False else str(verdict)
 
     def site_bias(
