@@ -10,6 +10,7 @@ from microtome.search.query import TileQuery, VectorQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
 from microtome.search.site_bias import excess, usual_columns
+from microtome.search.spread import Spread
 from support.sited_atlas import MadeSlide, make_atlas, tile_id
 
 DIM = 8
@@ -62,7 +63,15 @@ def test_of_one_query_it_is_counted_among_what_could_be_found(
     (bias,) = searcher.search(TileQuery(tile_id(0)), settings).site_bias
     assert (bias.column, bias.value, bias.hits, bias.same) == ("site", "x", hits, same)
     assert bias.expected == pytest.approx(expected)
-    assert bias.excess == pytest.approx((same / hits - expected) / (1 - expected))
+    told = pytest.approx((same / hits - expected) / (1 - expected)) if hits >= 5 else None
+    assert bias.excess == told
+
+
+def test_of_hits_that_are_spread_nothing_is_told_and_that_is_said(searcher):
+    settings = SearchSettings(k=7, exclude="case", site_columns=("site",), spread=Spread("site", 1))
+    result = searcher.search(TileQuery(tile_id(0)), settings)
+    assert result.site_bias == ()
+    assert any("how much of a ranking site explains" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,8 @@ class Searcher:
         near, card = ranked.nearest, self._atlas.models[one.model_id]
         hits = read_hits(view.tiles, near.row_ids.tolist(), near.scores.tolist())
         verdict, doubt = self._trust.verdict(finder, one.asking, ranked.best, settings)
-        notes = (about_index(view, settings), about_vectors(near), ranked.note, doubt)
+        site_bias, untold = self._trust.site_bias(view, one.asking, hits, settings)
+        notes = (about_index(view, settings), about_vectors(near), ranked.note, doubt, untold)
         return SearchResult(
             hits=hits,
             query=one.query,
@@ -162,7 +163,7 @@ class Searcher:
             coverage=near.scored / near.seen if near.seen else 1.0,
             notes=(*one.notes, *(note for note in notes if note)),
             verdict=verdict,
-            site_bias=self._trust.site_bias(view, one.asking, hits, settings),
+            site_bias=site_bias,
             tile=one.asked.tile,
             pixels=one.asked.pixels,
         )

@@ -32,6 +32,8 @@ from microtome.slides.slide import Scalar
 USUAL_NAMES: Final = frozenset(
     ("site", "hospital", "centre", "center", "institution", "laboratory", "scanner", "vendor")
 )
+LEAST_HITS: Final = 5
+"""Of fewer the observed share says nothing."""
 KEPT: Final = 32
 
 
@@ -60,8 +62,8 @@ class SiteBias:
 
     @property
     def excess(self) -> float | None:
-        """See above; None where there is no other site."""
-        return excess(self.observed, self.expected)
+        """See above; None where there is no other site, or too few hits to tell."""
+        return excess(self.observed, self.expected) if self.hits >= LEAST_HITS else None
 
     def __str__(self) -> str:
         told = "unknown" if self.excess is None else f"{self.excess:+.2f}"

@@ -72,13 +72,17 @@ class Trust:
 
     def site_bias(
         self, view: View, asking: Asking, hits: Sequence[Hit], settings: SearchSettings
-    ) -> tuple[SiteBias, ...]:
-        """How much of the ranking each of the asked columns explains.
+    ) -> tuple[tuple[SiteBias, ...], str]:
+        """How much of the ranking each of the asked columns explains, and what to say beside.
 
         Columns that say nothing of the query's slide, or of any hit of another case, are left out.
+        Hits that are spread are no ranking: of one per site, one is of the query's.
         """
         if asking.slide_id is None or not settings.site_columns:
-            return ()
+            return (), ""
+        if settings.spread is not None:
+            named = ", ".join(settings.site_columns)
+            return (), f"hits that are spread don't tell how much of a ranking {named} explains"
         columns = (*settings.site_columns, *(one.column for one in asking.left_out))
         findable = self._findable.of(view.tiles, columns, settings.where)
         others = [hit for hit in hits if not asking.owns(hit)]
@@ -90,4 +94,4 @@ class Trust:
             if value is not None and theirs and expected is not None:
                 same = theirs.count(value)
                 found.append(SiteBias(column, value, len(theirs), same, expected))
-        return tuple(found)
+        return tuple(found), ""
