@@ -44,7 +44,7 @@ _COMPARED: Final[Mapping[str, str]] = {
 }
 _LISTED: Final[Mapping[str, str]] = {"in": "IN", "not_in": "NOT IN"}
 _OF_BOOLEANS: Final = frozenset({"=", "!=", "in", "not_in", "exists"})
-_PRIVATE: Final = frozenset({"uri", "stamp", "properties", "run_id"})
+_PRIVATE: Final = frozenset({"uri", "content_id", "reader", "stamp", "properties", "run_id"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WRITTEN: Final = re.compile(
     r"(?P<field>[^=!<>]+?)(?:\s*(?P<compared>!=|<=|>=|=|<|>)|(?P<listed>\s+in\s))(?P<value>.+)"
@@ -235,10 +235,15 @@ def _literal(condition: Condition, value: Scalar, kind: pa.DataType) -> str:
     raise _invalid(condition, f"{shown} is no {wanted} that it can hold")
 
 
+def has_control(text: str) -> bool:
+    """Whether a text holds what Lance's SQL can't: NUL and its like."""
+    return _CONTROL.search(text) is not None
+
+
 def _plain(condition: Condition, text: str) -> str:
     if len(text) > MOST_LETTERS:
         raise _invalid(condition, f"a value is longer than {MOST_LETTERS} letters")
-    if _CONTROL.search(text):
+    if has_control(text):
         raise _invalid(condition, "a value holds a control character")
     return text
 

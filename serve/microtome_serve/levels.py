@@ -6,6 +6,7 @@ from microtome.atlas.atlas import Atlas
 from microtome.errors import SettingError
 from microtome.models.encoder import Encoder
 from microtome.search.filters import all_of
+from microtome.search.finder import Finders
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import ImageQuery, RegionQuery
 from microtome.search.region_result import RegionResult, RegionSettings
@@ -29,9 +30,10 @@ class Levels:
     """
 
     def __init__(self, atlas: Atlas, encoder: Encoder) -> None:
-        self.tiles = Searcher(atlas, encoder)
-        self._regions = RegionSearcher(atlas, encoder)
-        self._slides = SlideSearcher(atlas, encoder)
+        finders = Finders(atlas)
+        self.tiles = Searcher(atlas, encoder, finders)
+        self._regions = RegionSearcher(atlas, encoder, finders)
+        self._slides = SlideSearcher(atlas, encoder, finders=finders)
 
     def search(self, ask: Ask, model_id: str, chosen: str | None, rows: str | None) -> Result:
         """What there is that looks like what is asked with.

@@ -67,7 +67,7 @@ class ByPolygon(Strict):
     slide_id: Id
     corners: Annotated[
         list[tuple[Annotated[FiniteFloat, Field(ge=0, le=MOST_PX)], FiniteFloat]],
-        Field(min_length=3, max_length=10_000, description="x, y of each in order, level-0 px."),
+        Field(min_length=3, max_length=1000, description="x, y of each in order, level-0 px."),
     ]
 
     def query(self) -> Query:

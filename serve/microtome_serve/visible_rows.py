@@ -24,7 +24,7 @@ from microtome.config import check_whole
 from microtome.errors import SettingError, SlideUnknown, TileNotFound
 from microtome.search.filters import all_of
 from microtome_serve.access import Access
-from microtome_serve.filters import Condition, compile_filter
+from microtome_serve.filters import Condition, compile_filter, has_control
 
 MOST_ON_A_PAGE: Final = 1000
 
@@ -199,7 +199,10 @@ def _cursor(slide_id: str) -> str:
 def _named_by(cursor: str) -> str:
     """The last slide of the page before."""
     try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+        named = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+        if has_control(named):
+            raise ValueError
+        return named
     except ValueError:
         raise SettingError(
             "the cursor is none of this server's", remedy="Take `next` of the page before."

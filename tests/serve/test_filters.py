@@ -52,6 +52,8 @@ ROWS = pa.table(
         "vector_1": pa.array([[0.0, 1.0]] * 12, pa.list_(pa.float16(), 2)),
         "thumbnail": pa.array([b"x"] * 12),
         "uri": ["/data/secret"] * 12,
+        "content_id": ["0f" * 16] * 12,
+        "reader": ["openslide"] * 12,
     }
 )
 PLAIN = ROWS.to_pylist()
@@ -182,8 +184,8 @@ def test_an_unknown_field_is_named(rows, field):
     assert len(refused.value.message) < 200
 
 
-@pytest.mark.parametrize("field", ["vector_1", "thumbnail", "uri"])
-def test_vectors_pictures_and_places_of_files_are_no_fields(rows, field):
+@pytest.mark.parametrize("field", ["vector_1", "thumbnail", "uri", "content_id", "reader"])
+def test_vectors_pictures_places_and_marks_of_files_are_no_fields(rows, field):
     with pytest.raises(FilterInvalid, match=field) as refused:
         compile_filter([Condition(field, "=", "x")], rows.schema)
     assert field not in refused.value.remedy

@@ -231,7 +231,7 @@ def test_pages_show_only_what_is_theirs(pictures):
     assert (nothing.slides, nothing.total, nothing.next) == ([], 0, None)
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "é", "/" * 9, "c291dGgvYw", "//79"])
+@pytest.mark.parametrize("cursor", ["", "x", "é", "/" * 9, "c291dGgvYw", "//79", "AA==", "YQBi"])
 def test_a_cursor_of_somebody_else_is_refused(pictures, cursor):
     if not cursor:
         assert pictures.rows.page(EVERYTHING, PageWanted(cursor="")).slides

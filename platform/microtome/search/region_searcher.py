@@ -29,7 +29,7 @@ from microtome.errors import ModelMismatch
 from microtome.models.encoder import Encoder
 from microtome.search.exclusion import own_exclusion
 from microtome.search.filters import Exclusion, check_filter, filter_errors
-from microtome.search.finder import Finder, View, Wanted, path_of
+from microtome.search.finder import Finders, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.ranking import about_index, about_vectors
 from microtome.search.region_around import Stored
@@ -62,12 +62,18 @@ class RegionSearcher:
     Args:
         atlas: what is searched.
         encoder: embeds the query; a callable is called when first needed.
+        finders: shared with other searchers of the atlas.
     """
 
-    def __init__(self, atlas: Atlas, encoder: Encoder | Callable[[], Encoder]) -> None:
+    def __init__(
+        self,
+        atlas: Atlas,
+        encoder: Encoder | Callable[[], Encoder],
+        finders: Finders | None = None,
+    ) -> None:
         self._atlas = atlas
         self._encoder = encoder
-        self._finders: dict[str, Finder] = {}
+        self._finders = finders or Finders(atlas)
 
     def search(self, query: AskedRegion, settings: RegionSettings | None = None) -> RegionResult:
         """Find the regions that look most like a query: see the module's docstring.
@@ -94,7 +100,7 @@ class RegionSearcher:
     ) -> RegionResult:
         card, atlas = eye.encoder.card, self._atlas
         exclusion, left_out = own_exclusion(atlas, asked.slide_id, settings.exclude)
-        finder = self._finders.setdefault(card.model_id, Finder(atlas, card.model_id))
+        finder = self._finders.of(card.model_id)
         view = finder.view()
         wanted = _wanted(settings, exclusion)
         bank = fill(eye, asked.outline, atlas.grid.tile_px, settings.effort)
