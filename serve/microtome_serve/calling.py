@@ -18,7 +18,7 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from microtome.errors import DeadlinePassed, Overloaded
+from microtome.errors import DeadlinePassed, Overloaded, ProcessLost
 
 LOST: Final = (ActorDiedError, ActorUnavailableError)
 """What is raised for a call whose replica's process died meanwhile."""
@@ -55,6 +55,7 @@ class Call:
         Raises:
             RayTaskError: what the method raised.
             Overloaded: too many wait already.
+            ProcessLost: every process that was asked died.
         """
         for left in reversed(range(TRIES)):
             response = self._method.remote(*args)
@@ -66,7 +67,7 @@ class Call:
                 raise
             except LOST:
                 if not left:
-                    raise
+                    raise _lost() from None
         raise AssertionError  # pragma: no cover - the last try returns or raises
 
     def result(self, *args: Any, timeout_s: float) -> Any:
@@ -87,8 +88,16 @@ class Call:
                 ) from None
             except LOST:
                 if not left:
-                    raise
+                    raise _lost() from None
         raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+def _lost() -> ProcessLost:
+    """No client should ask so again: what ended so many processes would end more."""
+    return ProcessLost(
+        f"{TRIES} processes of the server ended while they worked on it",
+        remedy="Tell whoever runs this server, with the request's id.",
+    )
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from microtome.errors import (
     ModelMismatch,
     NotAllowed,
     Overloaded,
+    ProcessLost,
     QueryError,
     RateExceeded,
     RequestError,
@@ -75,12 +76,20 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     RequestError: Kind(HTTPStatus.BAD_REQUEST),
     TokenRefused: Kind(HTTPStatus.UNAUTHORIZED),
     NotAllowed: Kind(HTTPStatus.FORBIDDEN),
-    Overloaded: Kind(HTTPStatus.SERVICE_UNAVAILABLE, retry=True),
+    Overloaded: Kind(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "the server has more to do than it can",
+        "Ask again shortly.",
+        retry=True,
+    ),
     RateExceeded: Kind(HTTPStatus.TOO_MANY_REQUESTS, retry=True),
     RequestTooLarge: Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     RequestTooSlow: Kind(HTTPStatus.REQUEST_TIMEOUT),
     AccessUnavailable: Kind(
         HTTPStatus.SERVICE_UNAVAILABLE, "who may ask can't be looked up now", _TELL, retry=True
+    ),
+    ProcessLost: Kind(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "processes of the server ended over this request", _TELL
     ),
     DeadlinePassed: Kind(HTTPStatus.GATEWAY_TIMEOUT, retry=True),
     AtlasError: Kind(

@@ -60,7 +60,8 @@
     │  ├─ Overloaded           the server has more to do than it can
     │  ├─ RequestTooLarge      more bytes, pixels or parts than the server takes
     │  ├─ RequestTooSlow       its body didn't arrive in time
-    │  └─ DeadlinePassed       the answer wasn't ready in time; the work was given up
+    │  ├─ DeadlinePassed       the answer wasn't ready in time; the work was given up
+    │  └─ ProcessLost          every process that was given it died
     ├─ ServerError             a server was asked, and there is no answer that can be used
     │  ├─ ServerUnreachable
     │  ├─ ServerBusy           more to do than it can, also after several tries
@@ -120,6 +121,7 @@ from microtome.errors.requests import (
     DeadlinePassed,
     NotAllowed,
     Overloaded,
+    ProcessLost,
     RateExceeded,
     RequestError,
     RequestTooLarge,
@@ -196,6 +198,7 @@ __all__ = [
     "NotConfirmed",
     "NothingToFind",
     "Overloaded",
+    "ProcessLost",
     "QueryError",
     "QueryUnreadable",
     "RateExceeded",

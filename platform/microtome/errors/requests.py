@@ -63,6 +63,12 @@ class DeadlinePassed(RequestError):
     cause = "deadline-passed"
 
 
+class ProcessLost(RequestError):
+    """Each process that was given the request died of something, so it isn't asked again."""
+
+    cause = "process-lost"
+
+
 class ServerError(MicrotomeError):
     """A server was asked, and there is no answer that can be used."""
 
