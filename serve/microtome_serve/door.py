@@ -46,7 +46,9 @@ class Entered:
             return
         if self._door.is_shut:
             ending = Overloaded("the server is about to end", remedy="Ask again shortly.")
-            await problem_of(ending).response()(scope, receive, send)
+            problem = problem_of(ending)
+            scope.setdefault("state", {})["cause"] = problem.cause
+            await problem.response()(scope, receive, send)
             return
         self._door.inside += 1
         try:

@@ -46,8 +46,8 @@ ROUTES: Final = (
 )
 
 
-def build_api(graph: Graph) -> FastAPI:
-    """The HTTP interface of a graph."""
+def build_api(graph: Graph, door: Door) -> FastAPI:
+    """The HTTP interface of a graph, which requests enter by a door."""
     api = FastAPI(title="Microtome", version=__version__, description=DESCRIPTION)
     api.state.graph = graph
     for routes in ROUTES:
@@ -58,6 +58,7 @@ def build_api(graph: Graph) -> FastAPI:
     problems.install(api)  # each lies outside of the one before
     guards.install(api, settings.limits)
     routes_metrics.install(api)
+    api.add_middleware(Entered, door=door)
     audit.install(api, settings.audit)
     return api
 
@@ -73,9 +74,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Serve runs in each replica."""
-        api = build_api(self._graph)
-        api.add_middleware(Entered, door=self._door)
-        return api
+        return build_api(self._graph, self._door)
 
     async def drain(self, timeout_s: float) -> bool:
         """Answer what is under way and refuse the rest; whether all of it was answered in time."""

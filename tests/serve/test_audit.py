@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 from microtome.errors import SlideUnknown, TokenRefused
 from microtome_serve import audit, problems
 from microtome_serve.access import Access
+from microtome_serve.door import Door, Entered
 
 
-def app_of(to: str = "") -> FastAPI:
+def app_of(to: str = "", door: Door | None = None) -> FastAPI:
     app = FastAPI()
 
     async def asking(request) -> None:
@@ -38,6 +39,7 @@ def app_of(to: str = "") -> FastAPI:
         return await call_next(request)
 
     problems.install(app)
+    app.add_middleware(Entered, door=door or Door())
     audit.install(app, to)
     return app
 
@@ -102,3 +104,12 @@ def test_lines_go_to_a_file_that_may_be_rotated(tmp_path):
     for one in (tmp_path / "audit.1", file):
         (line,) = one.read_text().splitlines()
         assert json.loads(line)["status"] == 404
+
+
+def test_who_comes_too_late_has_a_line_too(lines):
+    door = Door()
+    door.is_shut = True
+    answer = TestClient(app_of(door=door)).get("/v1/broken")
+    (line,) = lines()
+    assert (answer.status_code, line["status"]) == (503, 503)
+    assert line["request_id"] == answer.headers["X-Request-ID"]
