@@ -144,7 +144,8 @@ def _say_where(settings: ServeSettings, place: Place, as_json: bool) -> None:
     for line in (
         f"curl {place.url}/v1/atlas{token}",
         f"curl {place.url}/v1/search/image{token} -F images=@crop.png",
-        f"The API is described at {place.url}/docs. {guarded_by(os.environ)}",
+        f"The API is described at {place.url}/openapi.json; {place.url}/docs shows it, with "
+        f"scripts from the internet. {guarded_by(os.environ)}",
         "A token asks as often as it likes, unless it was made with a rate. Lines for an audit go "
         f"to {settings.audit or 'the logs of Ray'}. --write-config shows all limits.",
     ):

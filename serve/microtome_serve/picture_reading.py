@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from functools import partial
+from typing import Final, Literal
 from weakref import finalize
 
 import numpy as np
@@ -24,9 +22,9 @@ from microtome_serve.deepzoom import Box, DeepZoom, TileAddress, crop, read_box
 from microtome_serve.following import Followed
 from microtome_serve.open_slides import OpenSlides, SlideFile
 from microtome_serve.settings import ServeSettings
+from microtome_serve.threads import Threads
 from microtome_serve.visible_rows import Page, PageWanted, Row, VisibleRows
 
-T = TypeVar("T")
 Format = Literal["jpeg", "png", "webp"]
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 LEAST_SIDE_PX: Final = 16
@@ -175,7 +173,8 @@ class Pictures:
 
     def __init__(self, settings: ServeSettings) -> None:
         self._readers = Followed(settings.atlas, PictureReader)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
+        self._decoding = Threads("pictures", THREADS)
+        self._looking_up = Threads("rows", THREADS)  # no list waits for pictures
 
     async def ready(self) -> None:
         """Whether the atlas can be read.
@@ -191,33 +190,34 @@ class Pictures:
 
     async def slides(self, access: Access, wanted: PageWanted) -> Page:
         """See `VisibleRows.page`."""
-        return await self._run(self._reader.rows.page, access, wanted)
+        return await self._looking_up.run(partial(self._reader.rows.page, access, wanted))
 
     async def slide(self, access: Access, slide_id: str) -> Row:
         """See `VisibleRows.slide`."""
-        return await self._run(self._reader.rows.slide, access, slide_id)
+        return await self._looking_up.run(partial(self._reader.rows.slide, access, slide_id))
 
     async def tile(self, access: Access, tile_id: str) -> Row:
         """See `VisibleRows.tile`."""
-        return await self._run(self._reader.rows.tile, access, tile_id)
+        return await self._looking_up.run(partial(self._reader.rows.tile, access, tile_id))
 
     async def thumbnail(self, access: Access, slide_id: str, known: str) -> Encoded:
         """See `PictureReader.thumbnail`."""
-        return await self._run(self._reader.thumbnail, access, slide_id, known)
+        return await self._decoding.run(partial(self._reader.thumbnail, access, slide_id, known))
 
     async def tile_picture(self, access: Access, tile_id: str, look: Look, known: str) -> Encoded:
         """See `PictureReader.tile_picture`."""
-        return await self._run(self._reader.tile_picture, access, tile_id, look, known)
+        return await self._decoding.run(
+            partial(self._reader.tile_picture, access, tile_id, look, known)
+        )
 
     async def descriptor(self, access: Access, slide_id: str, form: Format) -> str:
         """See `PictureReader.descriptor`."""
-        return await self._run(self._reader.descriptor, access, slide_id, form)
+        return await self._decoding.run(partial(self._reader.descriptor, access, slide_id, form))
 
     async def deepzoom_tile(
         self, access: Access, slide_id: str, address: TileAddress, look: Look, known: str
     ) -> Encoded:
         """See `PictureReader.deepzoom_tile`."""
-        return await self._run(self._reader.deepzoom_tile, access, slide_id, address, look, known)
-
-    async def _run(self, work: Callable[..., T], *given: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+        return await self._decoding.run(
+            partial(self._reader.deepzoom_tile, access, slide_id, address, look, known)
+        )
