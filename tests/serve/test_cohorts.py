@@ -58,6 +58,7 @@ REGION = {"kind": "region", "slide_id": "<slide_id>", "x": 0, "y": 0, "width_px"
 QUERIES = [
     {"kind": "tile", "tile_id": "<tile_id>"},
     REGION | {"height_px": 64},
+    {"kind": "polygon", "slide_id": "<slide_id>", "corners": [[0, 0], [64, 0], [64, 64]]},
     {"kind": "slide", "slide_id": "<slide_id>"},
     {"kind": "case", "case_id": "<case_id>"},
 ]
@@ -275,15 +276,6 @@ def test_a_search_finds_its_own_and_says_nothing_of_others(clients, others, leve
         nothing = clients["nothing"].post("/v1/search", json=asked).json()["results"][0]
         assert nothing["hits"] == []
         assert nothing["coverage"] in {0.0, 1.0}  # a share of the others' tiles would tell of them
-
-
-def test_coverage_is_of_its_own_rows(clients):
-    asked = {"queries": [vector()]}
-    answers = {
-        name: client.post("/v1/search", json=asked).json()["results"][0]
-        for name, client in clients.items()
-    }
-    assert answers["north"]["coverage"] == answers["all"]["coverage"] == 1.0
 
 
 def test_a_search_by_its_own_things_finds_no_others(clients, things, others):

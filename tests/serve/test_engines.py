@@ -34,7 +34,8 @@ from microtome_serve.access import Access
 from microtome_serve.asking import Ask, EmbedWanted
 from microtome_serve.engines import Engines
 from microtome_serve.filters import Condition
-from support.served_atlas import MODEL, SITES, encoder_of, index_served
+from support.bare_embed import bare_embed
+from support.served_atlas import BY_ID, MODEL, SITES, encoder_of, index_served
 
 EVERYTHING = Access("all", "operator")
 NORTH = Access("north", "reader", "site = 'north'")
@@ -169,6 +170,17 @@ def test_counts_are_of_what_is_there_for_them(engines):
     assert [one["slides"] for one in (everything, north, nothing)] == [5, 2, 0]
     assert [one["cases"] for one in (everything, north, nothing)] == [3, 1, 0]
     assert [one["models"][0]["tiles"] for one in (everything, north, nothing)] == [22, 10, 0]
+
+
+def test_coverage_is_of_what_is_there_for_them(tmp_path):
+    north, south = (BY_ID[slide_id] for slide_id in ("north/a", "south/c"))
+    bare_embed(index_served(tmp_path, [north]), encoder_of("tissue"))
+    uri = index_served(tmp_path, [south])  # without vectors of that model
+    engines = Engines(Atlas.open(uri), {"model": encoder_of("tissue")})
+    vector = VectorQuery(np.ones((1, encoder_of("tissue").card.dim), np.float32))
+
+    assert everything_alike(engines, NORTH, vector)["coverage"] == 1
+    assert everything_alike(engines, EVERYTHING, vector)["coverage"] == 0.6
 
 
 def test_what_is_asked_together_is_answered_as_if_alone(engines):
