@@ -207,7 +207,15 @@ def _slides(atlas: Atlas, query: Query, wish: Wish, level: Literal["slide", "cas
 def _model_id(atlas: Atlas, wish: Wish) -> str | None:
     from microtome.models.registry import load_card
 
-    return load_card(wish.model, _options(atlas, wish)).model_id if wish.model else None
+    if wish.model is None:
+        return None
+    return _held(atlas, wish.model) or load_card(wish.model, _options(atlas, wish)).model_id
+
+
+def _held(atlas: Atlas, name: str) -> str | None:
+    """The one model of an atlas that has this id or name."""
+    found = [one for one, card in atlas.models.items() if name in {one, card.name}]
+    return found[0] if len(found) == 1 else None
 
 
 def _encoder(atlas: Atlas, wish: Wish) -> Callable[[], Encoder]:
@@ -215,7 +223,11 @@ def _encoder(atlas: Atlas, wish: Wish) -> Callable[[], Encoder]:
     from microtome.atlas.reading import model_source
     from microtome.models.registry import load_encoder
 
-    return lambda: load_encoder(wish.model or model_source(atlas), _options(atlas, wish))
+    def source() -> str:
+        held = _held(atlas, wish.model) if wish.model else None
+        return model_source(atlas, held) if held or not wish.model else wish.model
+
+    return lambda: load_encoder(source(), _options(atlas, wish))
 
 
 def _options(atlas: Atlas, wish: Wish) -> EncoderOptions:

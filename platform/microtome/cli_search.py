@@ -90,8 +90,8 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     model: Annotated[
         str | None,
         typer.Option(
-            help="The model to embed the query with.",
-            metavar="NAME|FOLDER",
+            help="The model to embed the query with; one of the atlas's also by its id.",
+            metavar="NAME|FOLDER|ID",
             show_default="the atlas's own",
         ),
     ] = None,

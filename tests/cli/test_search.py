@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from microtome import cli
+from microtome.atlas.atlas import Atlas
 from microtome.cli_asking import Wish, level_of
 from microtome.cli_server import conditions_of
 from microtome.errors import SettingError
@@ -65,6 +66,13 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> str:
         site = ("north", "south")[number % 2]
         slides.append(MadeSlide(f"s{number}", vectors, f"c{number}", site, batch=number // 4))
     return make_atlas(str(tmp_path_factory.mktemp("cli") / "atlas"), slides).uri
+
+
+def test_the_atlass_model_can_be_named_as_the_atlas_names_it(atlas: str) -> None:
+    (card,) = Atlas.open(atlas).models.values()
+    for name in (card.name, card.model_id):
+        answer = told("search", tile_id(0), "--atlas", atlas, "--model", name)
+        assert answer["model_id"] == card.model_id
 
 
 def test_hits_are_spread_left_out_and_cut_off(atlas: str) -> None:
