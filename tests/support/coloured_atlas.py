@@ -108,9 +108,11 @@ def make_atlas(folder: Path, encoder: MeanColour, quilts: tuple[Quilt, ...] = QU
     return Atlas.open(uri)
 
 
-def add_slide(atlas: Atlas, encoder: MeanColour, quilt: Quilt, path: Path) -> None:
-    """Add one slide's row and its tiles, as a job would."""
-    ref = SlideRef(quilt.slide_id, str(path))
+def add_slide(
+    atlas: Atlas, encoder: MeanColour, quilt: Quilt, path: Path, mpp: float | None = None
+) -> None:
+    """Add one slide's row and its tiles, as a job would; `mpp` is for one that doesn't say."""
+    ref = SlideRef(quilt.slide_id, str(path), mpp=mpp)
     shared = {
         "slide_id": quilt.slide_id,
         "case_id": quilt.case_id,

@@ -24,7 +24,7 @@ from microtome.search.query import (
     VectorQuery,
 )
 from microtome.search.result import Hit, SearchSettings
-from microtome.slides.opening import open_slide
+from microtome.slides.opening import open_slide, slide_files_of
 from microtome.slides.slide import Pixels, Slide, SlideReader, SlideRef
 from microtome.slides.storage import is_remote, local_path
 from microtome.tiles.reading import MOST_ENLARGED, ReadPlan
@@ -125,7 +125,7 @@ def _region(query: RegionQuery, atlas: Atlas, settings: SearchSettings) -> Asked
 def opened(
     name: str, atlas: Atlas, assume_mpp: float | None
 ) -> Iterator[tuple[SlideReader, Mapping[str, Any]]]:
-    """Open the atlas's slide of an id, else a file or URI.
+    """Open the atlas's slide of an id, else a file or URI, with the mpp that the atlas has for it.
 
     Yields:
         Its reader, and its row in the atlas; nothing where the atlas holds no such bytes.
@@ -135,20 +135,22 @@ def opened(
         SlideChanged: where the slide lay, other bytes lie now than were indexed.
         SlideError: it can't be opened.
     """
-    known = _row(atlas, "slide_id", name)
-    if not known and not is_remote(name) and not os.path.exists(local_path(name)):
-        raise QueryUnreadable(
-            f"{name} is neither a slide_id of the atlas {atlas.uri} nor a file",
-            remedy=FORMS,
-        )
-    ref = SlideRef(name, known.get("uri", name), mpp=known.get("mpp"))
+    row = _row(atlas, "slide_id", name)
+    uri = row.get("uri", name)
+    if not row:
+        if not is_remote(name) and not os.path.exists(local_path(name)):
+            raise QueryUnreadable(
+                f"{name} is neither a slide_id of the atlas {atlas.uri} nor a file", remedy=FORMS
+            )
+        row = _row(atlas, "content_id", slide_files_of(SlideRef(name, name)).content_id)
+    ref = SlideRef(name, uri, mpp=row.get("mpp"))
     with open_slide(ref, MppSettings(assume_mpp=assume_mpp)) as reader:
-        content_id = reader.slide.content_id
-        if known and known["content_id"] != content_id:  # it may be a slide that nobody may see
+        # Other bytes may be those of a slide that nobody may see.
+        if row and row["content_id"] != reader.slide.content_id:
             raise SlideChanged(
                 f"the file of {name} has changed since it was indexed", remedy="Index it again."
             )
-        yield reader, known or _row(atlas, "content_id", content_id)
+        yield reader, row
 
 
 def _row(atlas: Atlas, column: str, value: str) -> Mapping[str, Any]:

@@ -23,8 +23,12 @@ from microtome.search.region_result import AskedRegion, RegionSettings
 from microtome.slides.slide import Pixels, SlideReader
 from microtome.tiles.reading import ReadPlan
 
-MARGIN: Final = 1
-"""Around a drawn region, in tiles: one that is turned about a point of its rim reaches 0.71."""
+MARGIN: Final = 1.5
+"""Around a drawn region, in tiles: the middle of one that shares ground with it lies at most 0.71
+beyond its rim, and that tile, turned, reaches 0.71 further."""
+
+MOST_ACROSS: Final = 256
+"""Tiles from corner to corner, 29 mm with 224 px of 0.5 µm: 160 MB of cosines in each such box."""
 
 MOST_CORNERS: Final = 256
 """Of the outline that is searched with: what costs 3 ms with so many, costs 20 s with 10,000."""
@@ -64,8 +68,7 @@ class LookedAt:
     @property
     def reach_px(self) -> float:
         """From the middle to the furthest corner, grid px."""
-        corners = shapely.get_coordinates(self.outline)
-        return float(np.linalg.norm(corners, axis=1).max())
+        return _reach(self.outline)
 
 
 @contextmanager
@@ -73,7 +76,7 @@ def looked_at(query: AskedRegion, atlas: Atlas, settings: RegionSettings) -> Ite
     """Open what a query names for as long as it is searched with.
 
     Raises:
-        QueryUnreadable: no image, no such slide, or an outline that leaves it.
+        QueryUnreadable: no image, no such slide, an outline that leaves it, or too large a one.
         SlideChanged: other bytes than were indexed lie where it lay.
         SlideError: the slide can't be opened or decoded.
         SettingError: an image has no slide to be left out.
@@ -99,6 +102,7 @@ def _image(query: ImageQuery, grid: GridSettings, settings: RegionSettings) -> L
     check_size(query.text, width, height)
     held = Held(resized(pixels, width, height))
     outline = shapely.box(-width / 2, -height / 2, width / 2, height / 2)
+    _check_reach(query.text, outline, grid)
     middle = np.array([width / 2, height / 2])
     zoom = zoom_of(width, height)
     small = resized(held.pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
@@ -120,11 +124,27 @@ def _drawn(query: RegionQuery | PolygonQuery, reader: SlideReader, grid: GridSet
     middle = np.array([(left + right) / 2, (top + bottom) / 2])
     outline = shapely.transform(on_slide, lambda corners: corners - middle)
     own = Placement((left + right) / 2, (top + bottom) / 2, angle_deg=0.0, flipped=False)
+    _check_reach(query.text, outline, grid)
     canvas = OnSlide(reader, ReadPlan.of(slide, grid).scale, factor)
     small = shown(reader, factor, outline, own)
     held = _held(canvas, on_slide, grid)
     simpler, notes = _simpler(outline, grid.tile_px)
     return LookedAt(outline, simpler, held, middle, small, own=own, notes=notes)
+
+
+def _check_reach(text: str, outline: Any, grid: GridSettings) -> None:
+    across = 2 * _reach(outline) / grid.stride_px
+    if across > MOST_ACROSS:
+        raise QueryUnreadable(
+            f"{text} is {across:,.0f} tiles across",
+            remedy=f"Ask with a region of at most {MOST_ACROSS:,} tiles from corner to corner, or "
+            "for slides, with slide:ID.",
+        )
+
+
+def _reach(outline: Any) -> float:
+    """From the origin to the furthest corner."""
+    return float(np.linalg.norm(shapely.get_coordinates(outline), axis=1).max())
 
 
 def _simpler(outline: Any, tile_px: int) -> tuple[Any, tuple[str, ...]]:
@@ -154,7 +174,7 @@ def _polygon(query: RegionQuery | PolygonQuery) -> Any:
 def _held(canvas: OnSlide, outline: Any, grid: GridSettings) -> Canvas:
     """All of a region and its margin in memory, where that is no more than a picture may be."""
     left, top, right, bottom = outline.bounds
-    margin = MARGIN * grid.tile_px + 2
+    margin = round(MARGIN * grid.tile_px) + 2
     left, top = int(left) - margin, int(top) - margin
     width, height = int(right) + margin - left, int(bottom) + margin - top
     if width * height > MAX_PIXELS:
