@@ -94,6 +94,12 @@ def test_a_query_from_outside_has_no_site(searcher):
     assert searcher.search(VectorQuery(fan(0)), settings).site_bias == ()
 
 
+@pytest.mark.parametrize("column", ["slide_id", "case_id"])
+def test_slide_and_case_are_no_sites(searcher, column):
+    with pytest.raises(SettingError, match=f"{column} tells no site"):
+        searcher.search(TileQuery(tile_id(0)), SearchSettings(site_columns=(column,)))
+
+
 def test_a_column_that_is_not_there_is_named(searcher):
     with pytest.raises(SettingError, match="'hospital'"):
         searcher.search(VectorQuery(fan(0)), SearchSettings(site_columns=("hospital",)))

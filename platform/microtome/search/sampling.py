@@ -75,8 +75,10 @@ def draw(tiles: Any, drawing: Drawing) -> Sample:
     column = vector_column(drawing.model_id)
     places: list[NDArray[np.intp]] = [order[:0]]
     vectors = [np.empty((0, tiles.schema.field(column).type.list_size), np.float32)]
-    for start in range(0, len(order), 2 * drawing.size):  # some may have no vector
-        some = order[start : start + 2 * drawing.size]
+    start, amount = 0, 2 * drawing.size
+    while start < len(order):  # many may have no vector: ever more are looked at
+        some = order[start : start + amount]
+        start, amount = start + amount, 2 * amount
         stored = tiles._take_rows(rows["_rowid"].to_numpy()[some].tolist(), columns=[column])[
             column
         ]

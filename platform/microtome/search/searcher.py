@@ -120,6 +120,11 @@ class Searcher:
             check_column(self._atlas, "spread", settings.spread.column)
         for column in settings.site_columns:
             check_column(self._atlas, "site_columns", column)
+            if column in {"slide_id", "case_id"}:
+                raise SettingError(
+                    f"{column} tells no site: hits of the query's own slide and case don't count",
+                    remedy="Name a column that tells where, or by what, slides were scanned.",
+                )
         prepared = [self.prepare(query, settings) for query in queries]
         results: list[SearchResult | None] = [None] * len(prepared)
         for alike in {(one.model_id, one.exclusion): None for one in prepared}:

@@ -26,12 +26,10 @@ class Groups:
     Attributes:
         of: (F,) the group of each slide.
         names: of each group its slide_id, None for a case, and its case_id, None where unknown.
-        alone: slides without a case that stand for themselves though cases are asked for.
     """
 
     of: Numbers
     names: Sequence[tuple[str | None, str | None]]
-    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class SlideFacts:
         names = list(dict.fromkeys(keys))
         numbers = {name: number for number, name in enumerate(names)}
         of = np.array([numbers[key] for key in keys], dtype=np.int64)
-        return Groups(of, names, sum(case_id is None for _, case_id in names))
+        return Groups(of, names)
 
     def groups(self, level: Level) -> Groups:
         """Slides one by one, or by their case."""
