@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +39,9 @@ log = logging.getLogger("microtome.serve")
 
 Columns = Callable[[], Awaitable[pa.Schema]]
 """Gives the columns that a token's rows may be limited by, see `filters.row_columns`."""
+
+ISSUER_THREADS: Final = 4
+"""They may wait for an issuer's keys; nothing else waits for them."""
 
 CHECK_S: Final = 1.0
 """A revoked token is refused after so long; what was read, or why not, is kept meanwhile."""
@@ -122,6 +126,7 @@ class Gate:
         self.open = settings.open
         self._tokens = _Tokens(TokenBook(settings.tokens)) if settings.tokens else None
         self._issuer = Issuer(settings.oidc) if settings.oidc.issuer else None
+        self._threads = ThreadPoolExecutor(ISSUER_THREADS, thread_name_prefix="issuer")
         self._rates = Rates(limits)
         self._columns = Kept(columns)
 
@@ -153,7 +158,10 @@ class Gate:
             return _Known(token.name, token.role, token.rows, token.rate_per_s)
         if self._issuer is None or not sent:
             raise TokenRefused("no token")
-        bearer = await asyncio.to_thread(self._issuer.bearer, sent)
+        looking = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._issuer.bearer, sent
+        )
+        bearer = await looking
         return _Known(bearer.name, bearer.role, bearer.rows)
 
     async def _rows(self, known: _Known) -> str | None:

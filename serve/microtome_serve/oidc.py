@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Protocol, get_args
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ KEPT_S: Final = 300.0
 PAUSE_S: Final = 10.0
 """After a failed fetch of the keys nobody tries again for so long."""
 
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,14 @@ class _FetchedKeys:
         self._client = PyJWKClient(
             url, lifespan=KEPT_S, timeout=FETCH_S, cooldown_duration=2 * PAUSE_S
         )
+        self._lock = Lock()
         self._failed_at = -PAUSE_S
 
     def key(self, key_id: Any) -> PyJWK:
+        with self._lock:  # one fetches, for all who wait
+            return self._key(key_id)
+
+    def _key(self, key_id: Any) -> PyJWK:
         if time.monotonic() - self._failed_at < PAUSE_S:
             raise _no_keys("couldn't be fetched a moment ago")
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -37,6 +39,18 @@ def test_keys_are_fetched_once(issuer):
     verifier = Issuer(settings_of(issuer))
     for _ in range(5):
         verifier.bearer(issuer.token())
+    assert issuer.asked == 1
+
+
+def test_who_come_at_once_wait_for_one_fetch(issuer):
+    verifier, together = Issuer(settings_of(issuer)), threading.Barrier(8)
+
+    def come(token: str) -> str:
+        together.wait()
+        return verifier.bearer(token).name
+
+    with ThreadPoolExecutor(8) as eight:
+        assert set(eight.map(come, [issuer.token()] * 8)) == {"oidc:anna"}
     assert issuer.asked == 1
 
 
