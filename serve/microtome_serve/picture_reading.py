@@ -33,7 +33,7 @@ QUALITY: Final = 85
 THREADS: Final = 4
 """Decoders let go of Python's lock; each may hold 50 MB of pixels."""
 
-_MARK = "1"  # another where the same address comes to show other pixels
+_MARK: Final = "1"  # another where the same address comes to show other pixels
 
 
 @dataclass(frozen=True, slots=True)

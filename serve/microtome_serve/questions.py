@@ -13,8 +13,8 @@ from microtome.search.query import CaseQuery, Query, RegionQuery, SlideQuery, Ti
 from microtome_serve.asking import Ask, Level, Method
 from microtome_serve.filters import Condition
 
-MOST_VECTORS = 64
-MOST_PX = 2**31 - 1
+MOST_VECTORS: Final = 64
+MOST_PX: Final = 2**31 - 1
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Px = Annotated[int, Field(ge=0, le=MOST_PX)]

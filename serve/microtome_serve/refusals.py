@@ -64,8 +64,8 @@ class Kind:
     retry: bool = False
 
 
-_LATER = "Ask again shortly; if it stays so, tell whoever runs this server."
-_TELL = "Tell whoever runs this server, with the request's id."
+_LATER: Final = "Ask again shortly; if it stays so, tell whoever runs this server."
+_TELL: Final = "Tell whoever runs this server, with the request's id."
 
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     QueryError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -109,7 +109,9 @@ UNEXPECTED: Final = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed", 
 UNAVAILABLE: Final = Kind(
     HTTPStatus.SERVICE_UNAVAILABLE, "a part of the server isn't there now", _LATER, retry=True
 )
-_LATE = DeadlinePassed("the answer wasn't ready in time", remedy="Ask for less, or again later.")
+_LATE: Final = DeadlinePassed(
+    "the answer wasn't ready in time", remedy="Ask for less, or again later."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,15 @@ from microtome_serve.routes_slides import SlideId, TileId
 router = APIRouter(prefix="/v1", tags=["pictures"])
 
 KEPT: Final = {"Cache-Control": "private, max-age=300", "Vary": "Authorization"}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_REFUSALS = {304: {"description": "The client's picture is still right."}} | responses(
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_REFUSALS: Final = {304: {"description": "The client's picture is still right."}} | responses(
     404, 410, 502
 )
-_JPEG = {200: {"content": {"image/jpeg": _BINARY}}} | _REFUSALS
-_ANY = {200: {"content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)}} | _REFUSALS
-_DZI = {200: {"content": {"application/xml": {"schema": {"type": "string"}}}}} | responses(404)
+_JPEG: Final = {200: {"content": {"image/jpeg": _BINARY}}} | _REFUSALS
+_ANY: Final = {200: {"content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)}} | _REFUSALS
+_DZI: Final = {200: {"content": {"application/xml": {"schema": {"type": "string"}}}}} | responses(
+    404
+)
 
 Known = Annotated[str, Header(alias="If-None-Match", description="ETags of what is there.")]
 Number = Annotated[int, Path(ge=0, lt=2**31)]

@@ -6,7 +6,7 @@ fixed ends (`/thumbnail`, `/deepzoom.dzi`, …). Where an id itself ends so, lis
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query
 from fastapi.exceptions import RequestValidationError
@@ -18,8 +18,8 @@ from microtome_serve.graph import Served
 from microtome_serve.problems import responses
 from microtome_serve.visible_rows import MOST_ON_A_PAGE, PageWanted
 
-_CONDITIONS = TypeAdapter(list[Condition])
-_FILTER = {
+_CONDITIONS: Final = TypeAdapter(list[Condition])
+_FILTER: Final = {
     "name": "filter",
     "in": "query",
     "description": "Conditions that all must hold, as JSON; see `POST /v1/search`.",

@@ -28,12 +28,12 @@ from microtome_serve.filters import Condition, compile_filter, has_control
 
 MOST_ON_A_PAGE: Final = 1000
 
-_HIDDEN = {"uri", "content_id", "reader", "thumbnail", "stamp", "run_id"}
+_HIDDEN: Final = {"uri", "content_id", "reader", "thumbnail", "stamp", "run_id"}
 """Places and marks of the archive, and what is asked for by itself."""
-_FACTS = [name for name in schema.SLIDES.names if name not in _HIDDEN]
-_FILE = ["slide_id", "uri", "mpp", "content_id", "width_px", "height_px"]
-_OF_A_TILE = [name for name in schema.TILES.names if name != "run_id"]
-_TILE_ID = re.compile(r"[0-9a-fA-F]{32}")
+_FACTS: Final = [name for name in schema.SLIDES.names if name not in _HIDDEN]
+_FILE: Final = ["slide_id", "uri", "mpp", "content_id", "width_px", "height_px"]
+_OF_A_TILE: Final = [name for name in schema.TILES.names if name != "run_id"]
+_TILE_ID: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 Row = dict[str, Any]
 
