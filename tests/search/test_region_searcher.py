@@ -19,7 +19,7 @@ from microtome.errors import (
 from microtome.search import patience, region_asked, region_bank, region_check, region_searcher
 from microtome.search.patience import Patience
 from microtome.search.polygon_query import PolygonQuery
-from microtome.search.query import ImageQuery, RegionQuery
+from microtome.search.query import ImageQuery, RegionQuery, parse_query
 from microtome.search.region_asked import looked_at
 from microtome.search.region_eye import Eye
 from microtome.search.region_placement import Placement, iou, moved
@@ -273,6 +273,14 @@ def test_a_gallery_shows_hits_as_the_query_lies(atlas, searcher):
     difference = np.abs(shown.astype(float) - crop)[20:-20, 20:-20]
     assert difference.mean() < 12  # other pictures of this size differ by 40
     assert dict(sheet.cards[0].facts)["turned"] == "90°, mirrored"
+
+
+def test_a_hit_that_leaves_its_slide_is_asked_with_by_what_of_it_lies_there(atlas, searcher):
+    result = searcher.search(RegionQuery("a", 0, 0, 200, 150), RegionSettings(k=1, effort=QUICK))
+    beyond = replace(result.hits[0], polygon=((-21, 900), (200, 890), (210, 1030), (-9, 1040)))
+    sheet = region_sheet(replace(result, hits=(beyond,)), atlas)
+    assert sheet.cards[0].ask == "a#0,890,210,134"
+    assert isinstance(parse_query(sheet.cards[0].ask), RegionQuery)
 
 
 def test_a_slide_that_is_gone_is_said_in_the_gallery(tmp_path):

@@ -13,6 +13,7 @@ from microtome.atlas.sql import one_of
 from microtome.config import MppSettings
 from microtome.errors import MicrotomeError
 from microtome.search.pictures import Picture
+from microtome.search.query import RegionQuery
 from microtome.search.region_picture import shown
 from microtome.search.region_placement import Placement, turns
 from microtome.search.region_result import RegionHit, RegionResult
@@ -22,6 +23,9 @@ from microtome.slides.slide import Pixels, SlideReader, SlideRef
 
 MAX_REGIONS: Final = 50
 
+Size = tuple[int, int]
+"""Width and height, level-0 px."""
+
 
 def region_sheet(result: RegionResult, atlas: Atlas) -> Sheet:
     """The query and the first `MAX_REGIONS` regions found, as pictures beside words.
@@ -29,13 +33,16 @@ def region_sheet(result: RegionResult, atlas: Atlas) -> Sheet:
     A slide that can't be read leaves a field that says so.
     """
     hits = result.hits[:MAX_REGIONS]
-    pictures = dict(_pictures(hits, atlas))
+    pictures, sizes = dict(_pictures(hits, atlas)), _sizes(hits, atlas)
     return Sheet(
         query=result.query.text,
         picture=Picture(result.pixels),
         facts=_facts(result, atlas, len(hits)),
         notes=result.notes,
-        cards=tuple(_card(place + 1, hit, pictures[place]) for place, hit in enumerate(hits)),
+        cards=tuple(
+            _card(rank, hit, sizes.get(hit.slide_id), pictures[rank - 1])
+            for rank, hit in enumerate(hits, start=1)
+        ),
         scale="mean cosine similarity × coverage",
     )
 
@@ -87,16 +94,33 @@ def _facts(result: RegionResult, atlas: Atlas, count: int) -> tuple[str, ...]:
     )
 
 
-def _card(rank: int, hit: RegionHit, picture: Picture) -> Card:
+def _sizes(hits: Sequence[RegionHit], atlas: Atlas) -> Mapping[str, Size]:
+    """Of their slides."""
+    columns = ["slide_id", "width_px", "height_px"]
+    slides = one_of("slide_id", {hit.slide_id for hit in hits})
+    rows = atlas.slides.to_table(columns=columns, filter=slides).to_pylist()
+    return {row["slide_id"]: (row["width_px"], row["height_px"]) for row in rows}
+
+
+def _within(hit: RegionHit, size: Size | None) -> RegionQuery:
+    """The rectangle around a hit, as much of it as lies on its slide: more is no query."""
     x, y, width_px, height_px = hit.box
-    region = f"{hit.slide_id}#{x},{y},{width_px},{height_px}"
+    right, bottom = x + width_px, y + height_px
+    if size is not None:
+        x, y, right, bottom = max(x, 0), max(y, 0), min(right, size[0]), min(bottom, size[1])
+    return RegionQuery(hit.slide_id, x, y, max(1, right - x), max(1, bottom - y))
+
+
+def _card(rank: int, hit: RegionHit, size: Size | None, picture: Picture) -> Card:
+    x, y, width_px, height_px = hit.box
+    region = _within(hit, size)
     return Card(
         rank=rank,
         score=f"{hit.score:.3f}",
         slide=hit.slide_id,
         place=f"x {x:,} · y {y:,} · {width_px:,} by {height_px:,}",
-        region=region,
-        ask=region,
+        region=region.text,
+        ask=region.text,
         facts=tuple(_said(hit).items()),
         picture=picture,
     )
