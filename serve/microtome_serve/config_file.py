@@ -20,8 +20,9 @@ HEADER: Final = """\
 #
 #   serve deploy FILE
 #
-# A change that is deployed anew drops no request. `args` are the server's settings, described in
-# microtome_serve/settings.py; `http_options` stand for the whole cluster.
+# A change that is deployed anew drops no request; while the model changes, some that embed are told
+# to come again (503, Retry-After), since no model is taken for another. `args` are the server's
+# settings, described in microtome_serve/settings.py; `http_options` stand for the whole cluster.
 """
 
 
