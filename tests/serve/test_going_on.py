@@ -116,12 +116,15 @@ def test_what_is_too_much_is_refused_at_once_with_when_to_come_again(client):
 
 
 def test_who_does_not_wait_for_the_answer_frees_the_place(client, tile_id):
-    def leave(_: int) -> None:
-        with pytest.raises(httpx.ReadTimeout):
+    def leaves(_: int) -> bool:
+        try:
             client.post("/v1/search", json=SLOW | {"queries": [REGION] * 6}, timeout=1.0)
+        except httpx.ReadTimeout:
+            return True
+        return False
 
-    with ThreadPoolExecutor(4) as four:  # who take all there is to have
-        list(four.map(leave, range(4)))
+    with ThreadPoolExecutor(4) as four:  # who take all there is to have; some are refused at once
+        assert any(four.map(leaves, range(4)))
 
     until(lambda: search(client, tile_id).status_code == 200, timeout_s=3.0)
 
