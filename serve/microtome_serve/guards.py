@@ -2,8 +2,8 @@
 
 A middleware, so that no route can forget it. Behind Serve's proxy a body arrives here piece by
 piece while the client still sends it; a refusal ends the proxy's reading. Slow headers never come
-this far: Serve's proxy, uvicorn, sets them no time, so a server that strangers can reach stands
-behind a reverse proxy that does (nginx: `client_header_timeout`).
+this far: `front` gives them up. Where it doesn't stand before Serve's proxy, which sets them no time
+(`serve deploy`, KubeRay, other systems than Linux), another reverse proxy has to.
 """
 
 from __future__ import annotations
