@@ -2,7 +2,7 @@
 
 A middleware, so that no route can forget it. Behind Serve's proxy a body arrives here piece by
 piece while the client still sends it; a refusal ends the proxy's reading. Slow headers never come
-this far: `front` gives them up. Where it doesn't stand before Serve's proxy, which sets them no time
+this far: `front` gives them up. Where it doesn't stand before Serve's proxy, which waits for ever
 (`serve deploy`, KubeRay, other systems than Linux), another reverse proxy has to.
 """
 
