@@ -287,7 +287,7 @@ def test_names_are_taken_out_of_what_was_said(text: str, expected: str):
 def test_purged_no_byte_is_left(anywhere: MadeAtlas):
     made = anywhere
     hidden = needles() | {"thumbnail": THUMBNAIL, "case": CASE.encode()}
-    for folder in ("_index", "_embed"):
+    for folder in ("_index", "_mosaics", "_embed"):
         objects(made.uri, folder, "a copy").put("codes", hidden["vector 1"])
     made.done(SLIDE, "a fragment that was never committed")
     for what, places in traces(made.uri, hidden).items():
