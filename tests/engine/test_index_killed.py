@@ -29,7 +29,7 @@ from support.same_atlas import rows_of
 
 KILLS = int(os.environ.get("MICROTOME_KILLS", "50"))
 LONG = "MICROTOME_KILLS" in os.environ
-EVERY_STEP = 1 if LONG else 5
+EVERY_STEP = 1 if LONG else 10
 
 FIRST: dict[str, dict[str, Any]] = {
     "kept": {"content": "kept", "tiles": 5},
