@@ -24,7 +24,7 @@ TOPIC_SAMPLE = 256  # vectors per topic that take part in finding the topics,
 WORD_SAMPLE = 30  # and per word, the words
 ROUNDS = 6
 TOPICS_OF_A_MEMBER = 3  # under which the word of a vector that is put down is looked for
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 16_384
 
 Read = Callable[[NDArray[np.int64]], Vectors]
 """Gives the (N, D) unit vectors at N sorted places."""
@@ -90,19 +90,22 @@ class Words:
             (Q, count) numbers of words, nearest first, and their cosines; where there are no more,
             −1 and −∞.
         """
-        words = np.full((len(vectors), count), -1, np.int64)
-        cosines = np.full((len(vectors), count), -np.inf, np.float32)
-        for topic, asking in self._asking(vectors, topics):
+        scores = vectors @ self.topics.T
+        asked = _best(scores, min(topics, len(self.topics)))
+        sizes = np.diff(self.topic_starts)[asked]
+        firsts = np.cumsum(sizes, axis=1) - sizes  # of each topic's words, in a row of all
+        table = np.full((len(vectors), max(count, sizes.sum(axis=1).max())), -np.inf, np.float32)
+        for topic, asking, slots in _by_topic(asked):
             first, last = self.topic_starts[topic : topic + 2].tolist()
-            scores = vectors[asking] @ self.words[first:last].T
-            own = _best(scores, count)
-            names = np.concatenate([words[asking], first + own], axis=1)
-            scores = np.concatenate([cosines[asking], np.take_along_axis(scores, own, 1)], axis=1)
-            best = _best(scores, count)
-            words[asking] = np.take_along_axis(names, best, axis=1)
-            cosines[asking] = np.take_along_axis(scores, best, axis=1)
+            columns = firsts[asking, slots][:, None] + np.arange(last - first)
+            table[asking[:, None], columns] = vectors[asking] @ self.words[first:last].T
+        best = _best(table, count)
+        cosines = np.take_along_axis(table, best, axis=1)
         order = np.argsort(-cosines, axis=1, kind="stable")
-        return np.take_along_axis(words, order, 1), np.take_along_axis(cosines, order, 1)
+        best, cosines = np.take_along_axis(best, order, 1), np.take_along_axis(cosines, order, 1)
+        slots = (best[:, :, None] >= firsts[:, None, :]).sum(axis=2) - 1
+        begins = np.take_along_axis(self.topic_starts[asked] - firsts, slots, axis=1)
+        return np.where(np.isfinite(cosines), begins + best, -1), cosines
 
     def members_near(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Which vectors are put down under some words.
@@ -117,15 +120,15 @@ class Words:
         places = np.repeat(np.arange(len(held)), [len(members) for members in held])
         return np.concatenate([self.members[:0], *held]), places
 
-    def _asking(self, vectors: Vectors, topics: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """By topic, the vectors to whose nearest few topics it belongs."""
-        topics = min(topics, len(self.topics))
-        scores = vectors @ self.topics.T
-        asked = np.argpartition(-scores, topics - 1, axis=1)[:, :topics].ravel()
-        order = np.argsort(asked, kind="stable")
-        for some in np.split(order, np.flatnonzero(np.diff(asked[order])) + 1):
-            if len(some):
-                yield int(asked[some[0]]), some // topics
+
+def _by_topic(
+    asked: NDArray[np.int64],
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """By topic, where it is among the (Q, topics) that are asked: rows and columns."""
+    flat = asked.ravel()
+    order = np.argsort(flat, kind="stable")
+    for some in np.split(order, np.flatnonzero(np.diff(flat[order])) + 1):
+        yield int(flat[some[0]]), some // asked.shape[1], some % asked.shape[1]
 
 
 def _best(scores: Vectors, count: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from microtome.search.filters import Exclusion, all_of
 from microtome.search.query import CaseQuery, SlideQuery
 from microtome.search.result import Hit
 from microtome.search.searcher import Prepared
+from microtome.search.slide_facts import SlideFacts
 from microtome.search.slide_methods import Tissue
 from microtome.search.slide_result import SlideSettings
 from microtome.search.slide_view import SlideView
@@ -68,7 +69,7 @@ def ask_whole(
             f"no tile of {query.text} has a vector of {atlas.models[model_id].name} ({model_id})",
             remedy="Embed it first with `microtome embed --model`, or ask with another model.",
         )
-    exclusion, notes = _exclusion(query, atlas, slide_ids, settings.exclude)
+    exclusion, notes = _exclusion(query, atlas, view.ground.facts, slide_ids, settings)
     if len(mosaics) < len(slide_ids):
         notes += (f"{len(slide_ids) - len(mosaics)} of its slides have no vector of this model",)
     tissue = Tissue.of_mosaic(Mosaic.joined(mosaics))
@@ -101,11 +102,18 @@ def _slides_of(
 
 
 def _exclusion(
-    query: SlideQuery | CaseQuery, atlas: Atlas, slide_ids: list[str], exclude: str
+    query: SlideQuery | CaseQuery,
+    atlas: Atlas,
+    facts: SlideFacts,
+    slide_ids: list[str],
+    settings: SlideSettings,
 ) -> tuple[Exclusion | None, tuple[str, ...]]:
+    column = column_of(settings.exclude)
     if isinstance(query, SlideQuery):
-        return own_exclusion(atlas, query.slide_id, exclude)
-    column = column_of(exclude)
+        case_id = facts.case_ids[facts.places[query.slide_id]]
+        if column == "case_id" and case_id is not None:  # known without reading the table
+            return Exclusion(column, case_id), ()
+        return own_exclusion(atlas, query.slide_id, settings.exclude)
     if column is None:
         return None, ()
     check_column(atlas, "exclude", column)

@@ -35,7 +35,7 @@ CANDIDATES: Final = {"vector": 512, "mean": 4096}
 """Slides compared at least, by vocabulary; a mean is quickly compared, but one vector says less."""
 WORDS: Final = 1600  # looked under by all of a query's vectors together,
 LEAST_WORDS, MOST_WORDS = 16, 64  # and by each
-TOPICS: Final = 8
+TOPICS: Final = {"vector": 4, "mean": 8}
 BLOCK_COSINES: Final = 1 << 22
 
 
@@ -205,7 +205,7 @@ def _gains(part: Part, name: str, vectors: Vectors, effort: float) -> Vectors:
     words = stored.words[name]
     count = min(MOST_WORDS, max(LEAST_WORDS, WORDS // len(vectors)))
     count = min(len(words.words), math.ceil(count * effort))
-    found, cosines = words.nearest(vectors, count, math.ceil(TOPICS * effort))
+    found, cosines = words.nearest(vectors, count, math.ceil(TOPICS[name] * effort))
     gains = np.zeros(len(stored), np.float32)
     for own, near in zip(found, cosines, strict=True):
         own = own[own >= 0]  # noqa: PLW2901
