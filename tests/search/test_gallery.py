@@ -217,7 +217,7 @@ def test_how_far_hits_can_be_trusted_stands_on_the_page(atlas, result):
         result,
         settings=SearchSettings(spread=Spread("case_id", 2), min_score=0.5, exclude="group:organ"),
         verdict=verdict,
-        site_bias=(SiteBias("site", "north", 4, 3, 0.5),),
+        site_bias=(SiteBias("site", "north", 8, 6, 0.5),),
     )
     facts = make_sheet(told, atlas).facts
     assert facts[0] == (
@@ -225,5 +225,5 @@ def test_how_far_hits_can_be_trusted_stands_on_the_page(atlas, result):
     )
     assert facts[2].startswith("a good match: the best scores 0.990")
     assert facts[3] == (
-        "site bias +0.50: of 4 hits of other cases 75% are north as the query is, by chance 50%"
+        "site bias +0.50: of 8 hits of other cases 75% are north as the query is, by chance 50%"
     )
