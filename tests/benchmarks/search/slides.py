@@ -5,8 +5,8 @@ slides each, so that a query's nearest are hard to tell from many. They are aske
 the atlas, their case left out. `compared` is the comparison alone, candidates and all; `searched`
 is `SlideSearcher.search`, with its ten hits, their tiles and evidence. Recall is that of the ten
 nearest among all by the same method. The flat scan is faiss's, of all vectors of 1,000 slides by
-the 100 of a query, in the same process. One thread does all, and times are its CPU time, medians of
-40 queries, as others may use the machine meanwhile; Lance's own threads count.
+the 100 of a query. One thread does all. Times are medians of CPU time, as others may use the
+machine meanwhile, and each query is asked of every size in turn.
 
 MICROTOME_BENCH_SLIDES: sizes, e.g. 1000,10000. 100,000 slides take 6 GB in MICROTOME_BENCH_FOLDER.
 """
@@ -14,12 +14,13 @@ MICROTOME_BENCH_SLIDES: sizes, e.g. 1000,10000. 100,000 slides take 6 GB in MICR
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -42,18 +43,53 @@ from microtome.search.slide_searcher import SlideSearcher
 from support.many_slides import Kinds, make_slides, slide_name
 
 SIZES = [int(n) for n in os.environ.get("MICROTOME_BENCH_SLIDES", "1000,10000,100000").split(",")]
-DIM, TILES, K, QUERIES, OF_A_KIND = 128, 100, 10, 40, 500
+DIM, TILES, K, QUERIES, OF_A_KIND, ROUNDS = 128, 100, 10, 20, 500, 3
 JUDGED = 6  # queries whose nearest are also found by comparing all
 METHODS = {"mosaic": by_mosaic, "mean": by_mean}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One method at one size: median CPU ms, and recall@10."""
+class Grown:
+    """An atlas of one size: who searches it, with what, among what; how long storing took."""
 
-    compared_ms: float
-    searched_ms: float
-    recall: float
+    slides: int
+    searcher: SlideSearcher
+    tissues: list[Tissue]
+    field: Field
+    stored_s: float
+
+    @classmethod
+    def to(cls, slides: int, folder: Path) -> Grown:
+        """Make it."""
+        kinds = Kinds(DIM, kinds=max(20, slides // OF_A_KIND))
+        atlas = make_slides(str(folder / str(slides)), kinds, slides, TILES)
+        stored_s = store(atlas)
+        searcher = SlideSearcher(atlas)
+        searcher.search(SlideQuery(slide_name(0)))
+        (views,) = searcher._views.values()
+        view = views.view()
+        bank = view.bank(None, print)
+        names = [slide_name(slides // QUERIES * number) for number in range(QUERIES)]
+        tissues = [Tissue.of_mosaic(view.mosaics([name], None)[0]) for name in names]
+        return cls(slides, searcher, tissues, Field(bank, bank.places), stored_s)
+
+    def compare(self, method: str, number: int) -> None:
+        """Ask one query of the comparison alone."""
+        METHODS[method](self.tissues[number], self.field)
+
+    def search(self, method: str, number: int, *, exact: bool = False) -> set[str | None]:
+        """Ask one query of the whole search."""
+        settings = SlideSettings(k=K, method=method, exclude="case", exact=exact)  # type: ignore[arg-type]
+        query = SlideQuery(slide_name(self.slides // QUERIES * number))
+        return {hit.slide_id for hit in self.searcher.search(query, settings).hits}
+
+    def recall(self, method: str) -> float:
+        """Of the ten nearest of a few queries, the share that is found."""
+        shares = [
+            len(self.search(method, n) & self.search(method, n, exact=True)) / K
+            for n in range(JUDGED)
+        ]
+        return float(np.mean(shares))
 
 
 def store(atlas: Atlas) -> float:
@@ -79,49 +115,27 @@ def store(atlas: Atlas) -> float:
     return time.perf_counter() - started
 
 
-def median_ms(ask: Callable[[int], object], count: int) -> float:
-    """CPU time of asking with each of so many slides, after each was asked with once."""
-    for number in range(count):
-        ask(number)
-    seconds = []
-    for number in range(count):
-        started = time.process_time()
-        ask(number)
-        seconds.append(time.process_time() - started)
-    return float(np.median(seconds)) * 1e3
-
-
-def measure(searcher: SlideSearcher, method: str, slides: int) -> Measured:
-    """One method; asked with slides that lie far apart in the atlas."""
-    asked = [slide_name(slides // QUERIES * number) for number in range(QUERIES)]
-    settings = SlideSettings(k=K, method=method, exclude="case")  # type: ignore[arg-type]
-    everything = SlideSettings(k=K, method=method, exclude="case", exact=True)  # type: ignore[arg-type]
-
-    def search(number: int, how: SlideSettings = settings) -> set[str | None]:
-        return {hit.slide_id for hit in searcher.search(SlideQuery(asked[number]), how).hits}
-
-    (views,) = searcher._views.values() or [None]
-    if views is None:
-        search(0)
-        (views,) = searcher._views.values()
-    view = views.view()
-    bank = view.bank(None, print)
-    tissues = [Tissue.of_mosaic(view.mosaics([name], None)[0]) for name in asked]
-    field = Field(bank, bank.places)
-    compared = median_ms(lambda number: METHODS[method](tissues[number], field), QUERIES)
-    searched = median_ms(search, QUERIES)
-    shares = [len(search(n) & search(n, everything)) / K for n in range(JUDGED)]
-    return Measured(compared, searched, float(np.mean(shares)))
-
-
-def flat_scan_ms(kinds: Kinds) -> float:
+def flat_scan(kinds: Kinds) -> Callable[[int], object]:
     """faiss's flat search by a mosaic through those of 1,000 slides."""
     (vectors,) = kinds.slides(1000, TILES)
     index = faiss.IndexFlatIP(DIM)
     index.add(vectors)
     faiss.omp_set_num_threads(1)
     mosaics = vectors.reshape(1000, TILES, DIM)
-    return median_ms(lambda number: index.search(mosaics[number * 20], K), QUERIES)
+    return lambda number: index.search(mosaics[number * 20], K)
+
+
+def medians_ms(asked: dict[str, Callable[[int], object]]) -> dict[str, float]:
+    """CPU time of each, one after the other with every query, in rounds; the first warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    for turn in range(ROUNDS + 1):
+        for number in range(QUERIES):
+            for name, ask in asked.items():
+                started = time.process_time()
+                ask(number)
+                if turn:
+                    seconds[name].append(time.process_time() - started)
+    return {name: float(np.median(each)) * 1e3 for name, each in seconds.items()}
 
 
 def check_stored(folder: Path) -> None:
@@ -135,30 +149,30 @@ def check_stored(folder: Path) -> None:
 
 def main() -> None:
     """Print the table."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before it was done"))
     with tempfile.TemporaryDirectory(dir=os.environ.get("MICROTOME_BENCH_FOLDER")) as folder:
         check_stored(Path(folder))
-        flat_ms = flat_scan_ms(Kinds(DIM, kinds=20))
+        grown = [Grown.to(slides, Path(folder)) for slides in SIZES]
+        asked: dict[str, Callable[[int], object]] = {"flat": flat_scan(Kinds(DIM, kinds=20))}
+        for one in grown:
+            for method in METHODS:
+                asked[f"{one.slides} {method} compared"] = partial(one.compare, method)
+                asked[f"{one.slides} {method} searched"] = partial(one.search, method)
+        times = medians_ms(asked)
         load = f"load {os.getloadavg()[0]:.1f}"
-        print(f"## Slides\n\none thread, {load}; flat scan of 1,000 slides {flat_ms:.1f} ms\n")
+        print(f"## Slides\n\n{load}; flat scan of 1,000 slides {times['flat']:.1f} ms\n")
         print("| slides | by | compared, ms | × flat scan | searched, ms | recall@10 | stored, s |")
         print("|---:|---|---:|---:|---:|---:|---:|")
-        for slides in SIZES:
-            place = Path(folder) / str(slides)
-            atlas = make_slides(
-                str(place), Kinds(DIM, kinds=max(20, slides // OF_A_KIND)), slides, TILES
-            )
-            stored_s = store(atlas)
-            searcher = SlideSearcher(atlas)
+        for one in grown:
             for method in METHODS:
-                found = measure(searcher, method, slides)
+                compared = times[f"{one.slides} {method} compared"]
+                searched = times[f"{one.slides} {method} searched"]
                 print(
-                    f"| {slides:,} | {method} | {found.compared_ms:.1f} | "
-                    f"{found.compared_ms / flat_ms:.2f} | {found.searched_ms:.1f} | "
-                    f"{found.recall:.3f} | {stored_s:,.0f} |",
+                    f"| {one.slides:,} | {method} | {compared:.1f} | "
+                    f"{compared / times['flat']:.2f} | {searched:.1f} | "
+                    f"{one.recall(method):.3f} | {one.stored_s:,.0f} |",
                     flush=True,
                 )
-            print(f"| | flat scan, again | {flat_scan_ms(Kinds(DIM, kinds=20)):.1f} | | | | |")
-            shutil.rmtree(place)
 
 
 if __name__ == "__main__":
