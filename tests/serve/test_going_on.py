@@ -43,7 +43,7 @@ def client(serve_port, folder) -> Iterator[httpx.Client]:
         candidate="tissue",
         auth=AuthSettings(open=True),
         ingress=SMALL,
-        search=Scale(cpus=0.05, max_ongoing=2, max_queued=2),
+        search=Scale(cpus=0, max_ongoing=2, max_queued=2),
         embedder=SMALL,
         pictures=SMALL,
     )
