@@ -8,6 +8,7 @@ one that counts. Readers never wait. All of it may be deleted at any time and is
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,15 +16,40 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from microtome.atlas.storage import location, write_failed
 from microtome.slides.storage import filesystem_of, is_remote, store_errors, store_reason
 
 UNFINISHED = "unfinished-"
 
+Card = TypeVar("Card")
+
 
 class IndexUnusable(Exception):
     """Something derived is there, but it can't be used; says why. A search goes on without it."""
+
+
+def read_card(make: Callable[..., Card], text: bytes, name: str, form: int) -> Card:
+    """The card that the file of that name holds.
+
+    Args:
+        make: takes its facts by name; `witnesses` are by row id, which is text in JSON.
+        text: of the file.
+        name: of the file.
+        form: the format that is understood.
+
+    Raises:
+        IndexUnusable: it is damaged, or of another format.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(text)
+        if facts["format"] != form:
+            raise IndexUnusable(f"it has format {facts['format']}, this program reads {form}")
+        facts["witnesses"] = {int(row): tile for row, tile in facts["witnesses"].items()}
+        return make(**facts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IndexUnusable(f"its {name} is damaged") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from microtome.atlas.derived import Derived, IndexUnusable, sha256_of
+from microtome.atlas.derived import Derived, IndexUnusable, read_card, sha256_of
 from microtome.atlas.index_codes import Codes
 
 FOLDER = "_index"
@@ -63,15 +63,11 @@ class IndexCard:
         Raises:
             IndexUnusable: it is damaged, or of another format.
         """
-        try:
-            facts: dict[str, Any] = json.loads(text)
-            if facts["format"] != FORMAT:
-                raise IndexUnusable(f"it has format {facts['format']}, this program reads {FORMAT}")
-            facts["files"] = tuple(facts["files"])
-            facts["witnesses"] = {int(row): tile for row, tile in facts["witnesses"].items()}
-            return cls(**facts)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise IndexUnusable(f"its {CARD} is damaged") from None
+
+        def made(files: list[str], **others: Any) -> IndexCard:
+            return cls(files=tuple(files), **others)
+
+        return read_card(made, text, CARD, FORMAT)
 
 
 def newest_card(uri: str, model_id: str) -> IndexCard | None:

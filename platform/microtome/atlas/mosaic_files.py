@@ -12,13 +12,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
-from microtome.atlas.derived import Derived, IndexUnusable
+from microtome.atlas.derived import Derived, read_card
 
 FOLDER = "_mosaics"
 FORMAT = 2
@@ -69,14 +67,7 @@ class MosaicsCard:
         Raises:
             IndexUnusable: it is damaged, or of another format.
         """
-        try:
-            facts: dict[str, Any] = json.loads(text)
-            if facts["format"] != FORMAT:
-                raise IndexUnusable(f"it has format {facts['format']}, this program reads {FORMAT}")
-            facts["witnesses"] = {int(row): tile for row, tile in facts["witnesses"].items()}
-            return cls(**facts)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise IndexUnusable(f"its {CARD} is damaged") from None
+        return read_card(cls, text, CARD, FORMAT)
 
 
 def newest_card(uri: str, model_id: str) -> MosaicsCard | None:
