@@ -172,9 +172,16 @@ def rows_with_vectors(tiles: Any, model_id: str, known: Collection[str]) -> NDAr
     return np.append(seen, scanner.to_table()["_rowid"].to_numpy().astype(np.int64))
 
 
-def unit_vectors(stored: pa.FixedSizeListArray) -> NDArray[np.float32]:
+def unit_vectors(stored: pa.FixedSizeListArray | pa.ChunkedArray) -> NDArray[np.float32]:
     """(N, D) float32 of unit length from stored vectors, none of them null; zeros stay zeros."""
-    rows = stored.flatten().to_numpy().reshape(-1, stored.type.list_size).astype(np.float32)
+    if isinstance(stored, pa.ChunkedArray):
+        stored = stored.combine_chunks()
+    return unit(stored.flatten().to_numpy().reshape(-1, stored.type.list_size))
+
+
+def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, D) float32 rows of unit length; zeros stay zeros."""
+    rows = vectors.astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = rows / np.maximum(lengths, _TINY)
-    return unit
+    units: NDArray[np.float32] = rows / np.maximum(lengths, _TINY)
+    return units

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from microtome.atlas.vector_index import unit
 from microtome.models.encoder import Encoder
 from microtome.search import patience
 from microtome.search.picture import cover
@@ -48,11 +49,3 @@ def encoded(
         patience.check()
         vectors.append(encoder.encode(pictures(slice(start, start + ENCODE_BATCH))))
     return unit(np.concatenate(vectors))
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    """(N, D) float32 rows of unit length; zeros stay zeros."""
-    vectors = vectors.astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return rows

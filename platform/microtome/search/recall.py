@@ -86,7 +86,7 @@ def _sampled(
         )
         valid = taken.filter(taken[column].is_valid())
         row_ids.append(valid["_rowid"].to_numpy())
-        vectors.append(unit_vectors(valid[column].combine_chunks()))
+        vectors.append(unit_vectors(valid[column]))
         held += len(valid)
         if held >= sample:
             break

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.sql import quoted
+from microtome.atlas.vector_index import unit_vectors
 from microtome.config import GridSettings
 from microtome.search import patience
 from microtome.search.exact import BLOCK_BYTES, READ_AHEAD_BYTES
 from microtome.search.filters import all_of
-from microtome.search.region_near import unit_rows
 from microtome.search.region_placement import Floats
 
 AT_ONCE: Final = 1 << 16
@@ -131,7 +131,7 @@ class Stored:
         """(N, D) float32 of unit length, of a few tiles."""
         wanted, places = np.unique(row_ids, return_inverse=True)
         rows = self.tiles._take_rows(wanted.tolist(), columns=[self.column, "_rowid"])
-        return unit_rows(rows.sort_by("_rowid")[self.column])[places]
+        return unit_vectors(rows.sort_by("_rowid")[self.column])[places]
 
     def _groups(self, boxes: Sequence[Box]) -> Iterator[list[Box]]:
         group: list[Box] = []
@@ -153,7 +153,7 @@ class Stored:
             names = np.array(block["slide_id"].to_pylist(), object)
             row_ids = block["_rowid"].to_numpy().astype(np.int64)
             corners = np.column_stack([block["x"].to_numpy(), block["y"].to_numpy()])
-            cosines = unit_rows(block[self.column]) @ vectors.T
+            cosines = unit_vectors(block[self.column]) @ vectors.T
             for slide_id in np.unique(names).tolist():
                 mine = names == slide_id
                 found[slide_id].append((row_ids[mine], corners[mine], cosines[mine]))

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import one_of
+from microtome.atlas.vector_index import unit_vectors
 from microtome.search import patience
 from microtome.search.exact import BLOCK_BYTES, READ_AHEAD_BYTES, Nearest
 from microtome.search.finder import Finder, View, Wanted, path_of
 from microtome.search.region_placement import Floats
 
 Vectors = NDArray[np.float32]
-
-_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def _read_once(tiles: Any, column: str, vectors: Vectors, wanted: Wanted) -> Nea
         valid = block.filter(pc.is_valid(block.column(column)))
         seen, scored = seen + len(block), scored + len(valid)
         if len(valid):
-            cosines = vectors @ unit_rows(valid.column(column)).T
+            cosines = vectors @ unit_vectors(valid.column(column)).T
             both = np.concatenate([scores, cosines], axis=1)
             names = valid.column("_rowid").to_numpy().astype(np.int64)
             rows = np.concatenate([row_ids, np.broadcast_to(names, cosines.shape)], axis=1)
@@ -84,16 +83,6 @@ def _read_once(tiles: Any, column: str, vectors: Vectors, wanted: Wanted) -> Nea
             scores = np.take_along_axis(both, best, axis=1)
     counted = Nearest(row_ids[:1].astype(np.uint64), scores[:1], seen, scored)
     return Near(row_ids, scores, counted)
-
-
-def unit_rows(stored: Any) -> Vectors:
-    """Stored vectors, rounded to float16, as (N, D) float32 of unit length."""
-    if hasattr(stored, "combine_chunks"):
-        stored = stored.combine_chunks()
-    rows = stored.flatten().to_numpy().reshape(-1, stored.type.list_size).astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Vectors = rows / np.maximum(lengths, _TINY)
-    return unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import quoted
 from microtome.atlas.tables import reading
+from microtome.atlas.vector_index import unit
 from microtome.errors import ModelMismatch, SettingError
 from microtome.models.card import ModelCard
 from microtome.models.encoder import Encoder
 from microtome.search.asked import Asked, look_at
-from microtome.search.embedding import embed, unit
+from microtome.search.embedding import embed
 from microtome.search.exclusion import check_column, own_exclusion
 from microtome.search.filters import Exclusion, check_filter, filter_errors
 from microtome.search.finder import Finder, Finders, View, Wanted, path_of
