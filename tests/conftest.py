@@ -14,6 +14,19 @@ from support.faulty_store import FaultyStore, faults_before
 from support.object_store import ObjectStore, forget_stores, running_store
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the processes that share the tests (`-n`) one has all files that join the run's Ray.
+
+    It takes them first, as they are the longest part. Whoever is free takes the next other file.
+    """
+    files = [item.nodeid.partition("::")[0] for item in items]
+    joins = ("ray_cluster" in getattr(item, "fixturenames", ()) for item in items)
+    on_ray = {file for file, one in zip(files, joins, strict=True) if one}
+    for item, file in zip(items, files, strict=True):
+        item.add_marker(pytest.mark.xdist_group("ray" if file in on_ray else file))
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in on_ray)
+
+
 def _folder_from(variable: str) -> Path:
     """The folder a variable names; the test skips, saying why, where there is none."""
     value = os.environ.get(variable, "")
