@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from microtome.console import (
     ConfigOption,
     Exit,
     JsonOption,
+    counted,
     err,
     out,
     print_json,
@@ -20,6 +22,8 @@ from microtome.console import (
 )
 
 if TYPE_CHECKING:
+    from microtome.atlas.index_codes import Codes
+    from microtome.atlas.index_coding import Coder, CodingWork
     from microtome.atlas.maintain import Maintained
     from microtome.atlas.repair import Repaired
     from microtome.atlas.verify import Report
@@ -46,6 +50,8 @@ Examples:
   microtome maintain --atlas atlas
 
   microtome maintain --atlas s3://bucket/atlas --retention-days 1 --no-index
+
+  ray job submit -- microtome maintain --atlas s3://bucket/atlas --workers 32
 
 Exit code: 0 done; 1 another job writes to the atlas, or the store refuses; run it again to go on.
 """
@@ -135,6 +141,14 @@ def maintain(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         float,
         typer.Option(help="How long files stay that only readers of older versions need."),
     ] = 7.0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Tasks on Ray that code vectors for the index, each on one core: on the cluster "
+            "that RAY_ADDRESS names, else on a Ray of its own.",
+            show_default="all cores of RAY_ADDRESS's cluster; without one, this process alone",
+        ),
+    ] = 0,
     check_recall: Annotated[
         bool,
         typer.Option(
@@ -155,7 +169,7 @@ def maintain(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         settings = MaintainSettings(retention_days * DAY_S, choice)  # type: ignore[arg-type]
         with err.status("") as status:
             further = {} if choice == "none" else {"calibrate": store_calibrations}
-            done = run_maintain(atlas, settings, status.update, further)
+            done = run_maintain(atlas, settings, status.update, further, coder(workers))
         recalls = measured_recall(atlas) if check_recall else []
         if as_json:
             print_json(done.to_json() | ({"recall": recalls} if check_recall else {}))
@@ -164,6 +178,21 @@ def maintain(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             if check_recall:
                 shown = ["model", "recall", "k", "sample", "path", "problem"]
                 print_table("of the nearest, found by a search", recalls, shown)
+
+
+def coder(workers: int) -> Coder:
+    """Who codes vectors; Ray isn't even imported where it isn't wanted."""
+    if workers or os.environ.get("RAY_ADDRESS"):
+        from microtome.engine.index_coding import CodingOnRay
+
+        return CodingOnRay(workers)
+    from microtome.atlas.index_coding import code_here
+
+    def code(codes: Codes, work: CodingWork) -> int:
+        with counted("vectors coded", work.rows) as advance:
+            return code_here(codes, work, advance)
+
+    return code
 
 
 def measured_recall(uri: str) -> list[dict[str, object]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import IntEnum
@@ -24,6 +25,7 @@ from microtome.errors import MicrotomeError, SettingError
 
 out = Console(width=None if sys.stdout.isatty() else 140)
 err = Console(stderr=True)
+LOG_EVERY_S = 15.0  # where stderr is a log and no terminal
 
 
 class Exit(IntEnum):
@@ -59,6 +61,44 @@ def reporting(as_json: bool) -> Iterator[None]:
 def error_facts(error: MicrotomeError) -> dict[str, str]:
     """An error as scripts read it."""
     return {"cause": error.cause, "message": error.message, "remedy": error.remedy}
+
+
+@contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; in a log, a line now and then. The block calls what it is given.
+
+    Args:
+        what: is counted.
+        total: how many there are, at most.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
+    task, logged = bar.add_task(what, total=total), time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal logged
+        bar.advance(task, count)
+        if not err.is_terminal and time.monotonic() - logged >= LOG_EVERY_S:
+            logged = time.monotonic()
+            err.print(f"{what}: {bar.tasks[0].completed:,.0f} of {total:,}", highlight=False)
+
+    with bar:
+        yield advance
 
 
 def print_json(value: Any) -> None:

@@ -11,6 +11,7 @@ from microtome.atlas import derived, index_files
 from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan, Codes
+from microtome.atlas.index_coding import CodingWork, Piece
 from microtome.atlas.index_files import drop_index, newest_card
 from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.vector_index import bits_of, open_index, stand
@@ -257,6 +258,39 @@ def test_codes_find_a_vector_among_the_allowed():
     assert (codes.search(vectors, 5, 4)[:, 0] == np.arange(500) * 3).mean() > 0.99
     allowed = bits_of(np.array([9, 30, 1497]))
     assert set(codes.search(vectors[:1], 5, 4, allowed)[0].tolist()) == {9, 30, 1497, -1}
+
+
+def test_codes_taken_out_and_in_are_the_codes_of_one_go():
+    vectors, numbers = CLUSTERS.drawn(500), np.arange(500)
+    whole = Codes.trained(CodePlan(4), vectors)
+    whole.add(numbers, vectors)
+    bare = whole.bare()
+    merged = Codes.of_bare(bare)
+    for some in (slice(0, 200), slice(200, 200), slice(200, 500)):
+        one = Codes.of_bare(bare)
+        one.add(numbers[some], vectors[some])
+        merged.take_in(one.part())
+    assert len(merged) == len(whole) == 500
+    assert np.array_equal(merged.row_ids, whole.row_ids)
+    assert np.array_equal(merged.part().codes, whole.part().codes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [
+        (1, [[5], [9], [2], [1], [4]]),
+        (5, [[5], [9], [2, 1], [4]]),
+        (8, [[5], [9], [2, 1, 4]]),
+        (14, [[5, 9], [2, 1, 4]]),
+        (99, [[5, 9, 2, 1, 4]]),
+    ],
+)
+def test_work_is_divided_between_fragments(rows, parts):
+    none = np.empty(0, np.int64)
+    pieces = tuple(Piece(number, size, none) for number, size in enumerate([5, 9, 2, 1, 4]))
+    split = CodingWork("atlas", "atlas", 1, "model", pieces).split(rows)
+    assert [[piece.rows for piece in one.pieces] for one in split] == parts
+    assert [piece.fragment for one in split for piece in one.pieces] == [0, 1, 2, 3, 4]
 
 
 def test_removed_codes_are_found_no_more_and_their_bytes_are_gone(tmp_path):

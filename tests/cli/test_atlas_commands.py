@@ -12,6 +12,8 @@ from microtome import cli
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.calibration_files import read_stored
 from microtome.atlas.runs import RunTotals, finish_run
+from microtome.engine.index_coding import CodingOnRay
+from microtome_jobs.atlas_commands import coder
 from support.made_atlas import MadeAtlas
 
 cli.load_apps()
@@ -153,3 +155,18 @@ def test_maintaining_samples_the_scores_that_searches_are_judged_by(two_cases: s
     assert steps("--atlas", two_cases)["calibrate"].startswith("the usual scores of made")
     assert len(read_stored(two_cases, model_id).scores["case_id"]) == 10
     assert steps("--atlas", two_cases)["calibrate"] == ""
+
+
+@pytest.mark.parametrize(
+    ("workers", "address", "on_ray"), [(0, "", False), (3, "", True), (0, "auto", True)]
+)
+def test_ray_codes_vectors_only_where_it_is_asked_for(
+    workers: int, address: str, on_ray: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert (coder(workers) == CodingOnRay(workers)) == on_ray
+
+
+def test_fewer_than_no_workers_are_refused(atlas: str):
+    done = microtome("maintain", "--atlas", atlas, "--workers", "-1")
+    assert (done.exit_code, "workers" in done.output) == (2, True)

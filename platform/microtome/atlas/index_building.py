@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_codes import TRAIN_PER_LIST, CodePlan, Codes
+from microtome.atlas.index_coding import BLOCK_ROWS, Coder, CodingWork, code_here
 from microtome.atlas.index_files import (
     IndexCard,
     drop_index,
@@ -33,7 +32,6 @@ from microtome.atlas.vector_index import (
 
 LEAST_ROWS = 20_000  # fewer are searched exactly within milliseconds
 OUTGROWN = 4.0  # times the rows it was trained for, or a part of them, an index is trained anew
-BLOCK_ROWS = 16_384
 WITNESSES = 8
 
 
@@ -63,9 +61,9 @@ def refresh_index(
     atlas: Atlas,
     model_id: str,
     *,
-    retrain: bool = False,
     plan: Callable[[int], CodePlan] = CodePlan.for_rows,
     least_rows: int = LEAST_ROWS,
+    code: Coder = code_here,
     may_publish: Callable[[], None] = lambda: None,
 ) -> Refreshed:
     """Build a model's index, or bring it up to the newest version of `tiles`; under the lease.
@@ -77,9 +75,9 @@ def refresh_index(
     Args:
         atlas: what is indexed.
         model_id: whose vectors.
-        retrain: build it from nothing in any case.
         plan: how so many rows are coded.
         least_rows: where fewer rows have vectors, there is no index.
+        code: who codes vectors, once there are centroids.
         may_publish: see `write_index`.
 
     Raises:
@@ -88,14 +86,14 @@ def refresh_index(
     """
     remove_leftovers(atlas.uri)
     tiles = atlas.tiles
-    index = None if retrain else _usable(atlas, model_id, tiles)
+    index = _usable(atlas, model_id, tiles)
     rows = tiles.count_rows(f"{vector_column(model_id)} IS NOT NULL")
     if rows < least_rows:
         return Refreshed(None, removed=drop_index(atlas.uri, model_id))
     if index is None or not 1 / OUTGROWN < rows / index.card.trained_rows <= OUTGROWN:
-        became, codes = _build(tiles, model_id, plan(rows))
+        became, codes = _build(atlas, tiles, model_id, plan(rows), code)
     else:
-        became, codes = _extend(tiles, index)
+        became, codes = _extend(atlas, tiles, index, code)
     if became.card is None or not became.changed:
         return became
     written = write_index(atlas.uri, became.card, codes, may_publish)
@@ -113,21 +111,25 @@ def _usable(atlas: Atlas, model_id: str, tiles: Any) -> VectorIndex | None:
     return index
 
 
-def _build(tiles: Any, model_id: str, plan: CodePlan) -> tuple[Refreshed, Codes]:
+def _build(
+    atlas: Atlas, tiles: Any, model_id: str, plan: CodePlan, code: Coder
+) -> tuple[Refreshed, Codes]:
     row_ids, _ = row_places(tiles)
     codes = Codes.trained(plan, _sample(tiles, model_id, row_ids, plan.lists * TRAIN_PER_LIST))
-    added = _add(codes, tiles, model_id)
+    added = code(codes, CodingWork.of(atlas, tiles, model_id))
     return Refreshed(_card(model_id, tiles, codes, plan, added), added=added, trained=True), codes
 
 
-def _extend(tiles: Any, index: VectorIndex) -> tuple[Refreshed, Codes]:
+def _extend(atlas: Atlas, tiles: Any, index: VectorIndex, code: Coder) -> tuple[Refreshed, Codes]:
     card, codes, standing = index.card, index.codes, stand(index, tiles)
-    row_ids, _ = row_places(tiles)
+    row_ids, places = row_places(tiles)
     gone = np.setdiff1d(index.row_ids, row_ids, assume_unique=True)
     if not len(gone) and not standing.open_rows:
         return Refreshed(card), codes
     codes.remove(gone)
-    added = _add(codes, tiles, card.model_id, standing.open_fragments, index.row_ids)
+    coded = np.isin(row_ids, index.row_ids, assume_unique=True)
+    known = {one: row_ids[coded & (places == one)] for one in standing.open_fragments}
+    added = code(codes, CodingWork.of(atlas, tiles, card.model_id, known)) if known else 0
     plan = CodePlan(card.lists, card.bits, card.probes)
     card = _card(card.model_id, tiles, codes, plan, card.trained_rows)
     return Refreshed(card, added=added, removed=len(gone)), codes
@@ -167,30 +169,3 @@ def _sample(
         found += len(parts[-1])
     sample = np.concatenate(parts)
     return sample[np.random.default_rng(1).permutation(found)[:count]]
-
-
-def _add(
-    codes: Codes,
-    tiles: Any,
-    model_id: str,
-    fragments: tuple[int, ...] | None = None,
-    known: NDArray[np.int64] | None = None,
-) -> int:
-    """Code the vectors of some fragments, or of all, but for rows that are known; how many."""
-    column = vector_column(model_id)
-    chosen = [f for f in tiles.get_fragments() if fragments is None or f.fragment_id in fragments]
-    added = 0
-    if not chosen:
-        return added
-    scanner = tiles.scanner(
-        columns=[column], with_row_id=True, fragments=chosen, batch_size=BLOCK_ROWS
-    )
-    for block in scanner.to_batches():
-        fresh = pc.is_valid(block.column(column))
-        if known is not None:
-            row_ids = block.column("_rowid").to_numpy().astype(np.int64)
-            fresh = pc.and_(fresh, pa.array(~np.isin(row_ids, known, assume_unique=True)))
-        rows = block.filter(fresh)
-        codes.add(rows.column("_rowid").to_numpy(), unit_vectors(rows.column(column)))
-        added += len(rows)
-    return added

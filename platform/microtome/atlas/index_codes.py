@@ -59,6 +59,21 @@ class CodePlan:
         return cls(lists, probes=min(lists, math.ceil(16 + 1.5 * math.sqrt(lists))))
 
 
+@dataclass(frozen=True, slots=True)
+class CodedPart:
+    """Codes of some vectors, taken out of `Codes` so that others of the same centroids get them.
+
+    Attributes:
+        sizes: (lists,) int64, how many codes lie in each list.
+        row_ids: (N,) int64, list by list.
+        codes: (N, bytes of a code) uint8, likewise.
+    """
+
+    sizes: NDArray[np.int64]
+    row_ids: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+
+
 class Codes:
     """The codes of many vectors, by row id; safe to search from many threads."""
 
@@ -130,6 +145,51 @@ class Codes:
         if len(row_ids):
             _use_threads(THREADS)
             self._index.add_with_ids(np.ascontiguousarray(vectors), row_ids.astype(np.int64))
+
+    def bare(self) -> NDArray[np.uint8]:
+        """The centroids without any codes, as bytes for `of_bare`."""
+        lists = self._lists
+        held, empty = lists.invlists, faiss.ArrayInvertedLists(lists.nlist, lists.code_size)
+        lists.own_invlists = False  # else it would delete what it lets go of
+        lists.replace_invlists(empty, False)
+        try:
+            data: NDArray[np.uint8] = faiss.serialize_index(self._index)
+        finally:
+            lists.replace_invlists(held, True)
+        return data
+
+    @classmethod
+    def of_bare(cls, data: NDArray[np.uint8]) -> Self:
+        """Codes with the centroids of others, and no vectors yet."""
+        codes = cls(faiss.deserialize_index(data))
+        codes._lists.ntotal = codes._index.ntotal = 0
+        return codes
+
+    def part(self) -> CodedPart:
+        """A copy of all codes."""
+        held, size = self._lists.invlists, self._lists.code_size
+        sizes = np.array([held.list_size(number) for number in range(self.lists)], np.int64)
+        codes = [
+            faiss.rev_swig_ptr(held.get_codes(number), int(sizes[number]) * size).copy()
+            for number in np.flatnonzero(sizes).tolist()
+        ]
+        flat = np.concatenate([np.empty(0, np.uint8), *codes])
+        return CodedPart(sizes, self.row_ids, flat.reshape(-1, size))
+
+    def take_in(self, part: CodedPart) -> None:
+        """Add codes that were made with the same centroids, behind those that are there."""
+        held = self._lists.invlists
+        ends = np.cumsum(part.sizes)
+        for number in np.flatnonzero(part.sizes).tolist():
+            mine = slice(ends[number] - part.sizes[number], ends[number])
+            held.add_entries(
+                number,
+                int(part.sizes[number]),
+                faiss.swig_ptr(part.row_ids[mine]),
+                faiss.swig_ptr(part.codes[mine]),
+            )
+        self._lists.ntotal += len(part.row_ids)
+        self._index.ntotal = self._lists.ntotal
 
     def remove(self, row_ids: NDArray[np.int64]) -> None:
         """Remove the codes of rows, where there are some; their bytes are gone when written."""

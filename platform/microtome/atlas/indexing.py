@@ -6,12 +6,20 @@ from functools import partial
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.index_building import LEAST_ROWS, Refreshed, refresh_index
+from microtome.atlas.index_coding import Coder, code_here
 from microtome.atlas.lance_indices import create_scalar_index, missing_scalar_indices
 from microtome.atlas.writer import Writer
 
 
-def refresh_indices(writer: Writer, least_rows: int = LEAST_ROWS) -> list[str]:
+def refresh_indices(
+    writer: Writer, least_rows: int = LEAST_ROWS, code: Coder = code_here
+) -> list[str]:
     """Index the columns people filter by, and each model's vectors.
+
+    Args:
+        writer: of the atlas.
+        least_rows: see `refresh_index`; also of the indices on columns.
+        code: who codes vectors.
 
     Returns:
         What was done, in words.
@@ -34,6 +42,7 @@ def refresh_indices(writer: Writer, least_rows: int = LEAST_ROWS) -> list[str]:
             atlas,
             model_id,
             least_rows=least_rows,
+            code=code,
             may_publish=lambda: writer.transact("tiles", lambda _: None),  # checks the lease
         )
         if words := _in_words(became):

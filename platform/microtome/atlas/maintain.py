@@ -29,6 +29,7 @@ from microtome.atlas import forgetting
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.compaction import compact, prune
 from microtome.atlas.index_building import LEAST_ROWS
+from microtome.atlas.index_coding import Coder, code_here
 from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.lance_indices import LanceVectorIndex, create_vector_index
 from microtome.atlas.mosaic_building import refresh_all_mosaics
@@ -132,6 +133,7 @@ def maintain(
     settings: MaintainSettings,
     starting: Callable[[str], None] = lambda _: None,
     further: Mapping[str, Callable[[Writer], str]] = _NOTHING,
+    code: Coder = code_here,
 ) -> Maintained:
     """Maintain an atlas.
 
@@ -141,6 +143,7 @@ def maintain(
         starting: told the name of each step before it begins.
         further: by name, steps of floors above, done when all indices are there; each says in
             words what it did.
+        code: who codes vectors for the search index.
 
     Raises:
         AtlasNotFound: no atlas lies there.
@@ -152,7 +155,7 @@ def maintain(
         before = sizes(uri)
         steps = []
         with _as_run(writer, settings):
-            for name, work in _steps(writer, settings, starting, further):
+            for name, work in _steps(writer, settings, starting, further, code):
                 starting(name)
                 started_s = time.monotonic()
                 did = work()
@@ -188,12 +191,13 @@ def _steps(
     settings: MaintainSettings,
     tell: Callable[[str], None],
     further: Mapping[str, Callable[[Writer], str]],
+    code: Coder,
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "forget", lambda: _forget(writer)
     yield "untag", lambda: _untag(writer)
     yield "compact", lambda: _compact(writer, tell)
     if settings.index != "none":
-        yield "index", lambda: _index(writer, settings.index)
+        yield "index", lambda: _index(writer, settings.index, code)
         yield "mosaics", lambda: ", ".join(refresh_all_mosaics(writer, tell))
     for name, work in further.items():
         yield name, partial(work, writer)
@@ -225,7 +229,7 @@ def _compact(writer: Writer, tell: Callable[[str], None]) -> str:
     return _counted(removed, "fragments")
 
 
-def _index(writer: Writer, choice: IndexChoice) -> str:
+def _index(writer: Writer, choice: IndexChoice, code: Coder) -> str:
     did = []
     for table in TABLES:
         rows = sum(_unindexed(newest_table(writer.uri, table)).values())
@@ -234,7 +238,7 @@ def _index(writer: Writer, choice: IndexChoice) -> str:
                 table, lambda dataset: dataset.optimize.optimize_indices(), unfenced=True
             )
             did.append(f"{rows:,} rows into the indices of {table}")
-    did += refresh_indices(writer)
+    did += refresh_indices(writer, code=code)
     if choice in LANCE_KINDS:
         did += _index_for_lancedb(writer, LANCE_KINDS[choice])
     return ", ".join(did)

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import ray
+from ray.exceptions import RayError
+
+from microtome.errors import ClusterFailed
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only outcomes cross processes: a few KB per slide
 
@@ -58,3 +61,11 @@ def nodes() -> list[Node]:
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
     found = [Node(int(one.get("CPU", 0)), int(one.get("GPU", 0))) for one in alive]
     return [node for node in found if node.cpus] or [Node(1, 0)]
+
+
+def cluster_failed(error: RayError) -> ClusterFailed:
+    """What Ray said when it could not go on, in a line."""
+    return ClusterFailed(
+        f"Ray could not go on: {str(error).strip().splitlines()[0]}",
+        remedy="What was committed stays; look at Ray's logs, then run the same command again.",
+    )

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, Self
 import ray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from microtome.console import err
+from microtome.console import LOG_EVERY_S, err
 
 POLL_S = 0.5
 READ_S = 3.0  # an interrupt may have ended the counting process
-LOG_EVERY_S = 15.0  # where stderr is a log and no terminal
 
 
 class Counts(NamedTuple):

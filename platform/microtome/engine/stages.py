@@ -30,10 +30,10 @@ from ray.util.annotations import RayDeprecationWarning
 
 from microtome.atlas.outcome import SlideOutcome
 from microtome.config import storage_place
-from microtome.engine.cluster import Node
+from microtome.engine.cluster import Node, cluster_failed
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import Work
-from microtome.errors import ClusterFailed, MicrotomeError, SettingError
+from microtome.errors import MicrotomeError, SettingError
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_encoder
 from microtome.slides.slide import SlideRef
@@ -174,7 +174,4 @@ def _outcomes(pipeline: Dataset) -> Iterator[SlideOutcome]:
                     raise result
                 yield result
     except RayError as error:
-        raise ClusterFailed(
-            f"Ray could not go on: {str(error).strip().splitlines()[0]}",
-            remedy="What was committed stays; look at Ray's logs, then run the same command again.",
-        ) from error
+        raise cluster_failed(error) from error
