@@ -1,4 +1,4 @@
-"""The third way to run the job: `ray job submit` to a cluster that is there."""
+"""The third way to run a job: `ray job submit` to a cluster that is there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from microtome.atlas.atlas import Atlas
+from microtome.models.registry import load_encoder
 from microtome_jobs.made.slides import MadeSpec, make_slides
+from support.made_patches import TINY_CGD, write_patches
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 RAY = Path(sys.executable).with_name("ray")
@@ -55,7 +57,7 @@ def jobs_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, di
         yield f"http://127.0.0.1:{dashboard}", environment
     finally:
         if head.poll() is None:
-            os.killpg(head.pid, signal.SIGTERM)  # its own session: nobody else's processes
+            os.killpg(head.pid, signal.SIGKILL)  # its own session: nobody else's processes
             head.wait(timeout=60)
 
 
@@ -69,27 +71,41 @@ def wait_for(port: int, head: subprocess.Popen[bytes], log: str) -> None:
     pytest.fail(f"the head node did not come up: {Path(log).read_text()}")
 
 
-def test_a_submitted_job_indexes_a_folder(
-    jobs_api: tuple[str, dict[str, str]], tmp_path: Path
-) -> None:
+def submit(jobs_api: tuple[str, dict[str, str]], *words: str) -> str:
+    """Run `python -m …` as a job; what it printed."""
     address, environment = jobs_api
-    made = make_slides(tmp_path / "slides", MadeSpec(slides=1, side_px=1024, bad=False))
-    job = ["python", "-m", "microtome_jobs", "index", str(made.folder)]
-    command = [str(RAY), "job", "submit", "--address", address, "--"]
-
+    command = [str(RAY), "job", "submit", "--address", address, "--", "python", "-m", *words]
     for _ in range(20):  # the API answers before the agent that runs jobs is up
         done = subprocess.run(
-            [*command, *job, "--atlas", str(tmp_path / "atlas"), "--json"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
+            command, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         if "No available agent" not in done.stderr:
             break
         time.sleep(1)
-
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r'"done": 1\b', done.stdout)
-    assert Atlas.open(str(tmp_path / "atlas")).tiles.count_rows() > 0
+    return done.stdout
+
+
+def test_a_submitted_job_indexes_a_folder(
+    jobs_api: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    made = make_slides(tmp_path / "slides", MadeSpec(slides=1, side_px=1024, bad=False))
+    atlas = str(tmp_path / "atlas")
+
+    told = submit(jobs_api, "microtome_jobs", "index", str(made.folder), "--atlas", atlas, "--json")
+
+    assert re.search(r'"done": 1\b', told)
+    assert Atlas.open(atlas).tiles.count_rows() > 0
+
+
+def test_a_submitted_job_fits_a_model(jobs_api: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    patches = write_patches(tmp_path / "patches")
+    changes = [word for change in (*TINY_CGD, "fit.epochs=1") for word in ("--set", change)]
+    data, out = f"folder:{patches}", tmp_path / "model"
+
+    submit(
+        jobs_api,
+        *("microtome_training", "train", "folder-cgd", "--data", data, "--out", str(out), *changes),
+    )
+
+    assert load_encoder(str(out)).card.dim == 16
