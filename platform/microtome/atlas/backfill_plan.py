@@ -129,6 +129,11 @@ def plan_backfill(atlas: Atlas, model_id: str, leave_out: Collection[str] = ()) 
     )
 
 
+def lacks_vectors(atlas: Atlas, model_id: str) -> bool:
+    """Whether there are slides that a further job would embed with a model of the atlas."""
+    return model_id in atlas.models and bool(plan_backfill(atlas, model_id).wanted)
+
+
 def stored_places(
     tiles: lance.LanceDataset, slide_id: str, fragments: Iterable[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

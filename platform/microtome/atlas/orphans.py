@@ -1,9 +1,12 @@
 """Files that no version of a table names: what killed jobs wrote and never committed.
 
-Lance tells them apart by reading every version. Removing is a matter of order, since a holder of
-the lease may be paused at any point and be followed by another, whose workers then write files
-that no version names *yet*: first the list, then the lease is checked, then exactly that list is
-removed. Whatever was listed before the check belongs to jobs that can't commit any more.
+Lance tells them apart by reading every version. Of a table in which vectors wait for their column
+(`staged`) every file is left over once no job would go on from it.
+
+Removing is a matter of order, since a holder of the lease may be paused at any point and be
+followed by another, whose workers then write files that no version names *yet*: first the list,
+then the lease is checked, then exactly that list is removed. Whatever was listed before the check
+belongs to jobs that can't commit any more.
 
 (`cleanup_old_versions(delete_unverified=True)` lists and removes in one, so it isn't used.) Files
 of a few bytes, transactions and deletion vectors that were never committed, go when Lance lets go
@@ -13,7 +16,9 @@ of the versions around them.
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,17 +26,23 @@ from pathlib import Path
 
 import lance
 
+from microtome.atlas.atlas import Atlas
+from microtome.atlas.backfill_plan import lacks_vectors
 from microtome.atlas.objects import objects
 from microtome.atlas.schema import TABLES
-from microtome.atlas.storage import location, reason
-from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.staged import staged_models, staging_table
+from microtome.atlas.storage import reason
+from microtome.atlas.tables import newest_table, open_table, table_uri
 from microtome.atlas.writer import Writer
 from microtome.errors import AtlasError
-from microtome.slides.storage import is_remote
+from microtome.slides.storage import filesystem_of, is_remote, store_errors, store_reason
 
 EVER = timedelta(days=36_500)  # no version is so old: none goes, only what none of them names
 LISTED = 1_000_000  # what is beyond that goes the next time
 REMOVERS = 16
+WAITING_S = 14 * 86_400.0
+"""Vectors that have waited so long since the last of them came are given up: the next job embeds
+those slides again."""
 _STAGED = re.compile(r".+#\d+")  # what a local write goes to before it gets its name
 
 
@@ -59,18 +70,15 @@ def find_leftovers(uri: str) -> dict[str, Leftovers]:
     Raises:
         AtlasError: a table can't be read.
     """
-    found = {}
-    for table in TABLES:
-        dataset = open_table(uri, table)
-        if dataset is None:
-            raise lost_table(uri, table)
-        try:
-            found[table] = _leftovers(uri, table, dataset)
-        except (OSError, RuntimeError) as error:
-            raise AtlasError(
-                f"the files of the table {table} of {uri} can't be listed: {reason(error, uri)}",
-                remedy="Check the permissions; a damaged version must come from a backup.",
-            ) from error
+    atlas = Atlas.open(uri)
+    found = {table: _unnamed(uri, table, newest_table(uri, table)) for table in TABLES}
+    for model_id in staged_models(uri):
+        table = staging_table(model_id)
+        staged = open_table(uri, table)
+        if staged is not None and _awaited(atlas, model_id, staged):
+            found[table] = _unnamed(uri, table, staged)
+        else:
+            found[table] = _all(uri, table)
     return found
 
 
@@ -84,18 +92,29 @@ def remove_leftovers(writer: Writer) -> dict[str, Leftovers]:
     found = find_leftovers(writer.uri)
     for table, left in found.items():
         if left.paths:
-            writer.transact(table, partial(_remove, writer.uri, table, left))
+            # Of `tiles`, as a transaction checks the lease first, and the table may be gone.
+            writer.transact("tiles", partial(_remove, writer.uri, table, left))
     return found
 
 
-def _leftovers(uri: str, table: str, dataset: lance.LanceDataset) -> Leftovers:
-    told = dataset.explain_cleanup_old_versions(
-        older_than=EVER,
-        delete_unverified=True,
-        error_if_tagged_old_versions=False,
-        include_files=True,
-        max_files=LISTED,
-    )
+def _awaited(atlas: Atlas, model_id: str, staged: lance.LanceDataset) -> bool:
+    """Whether a further job would go on from the vectors that wait, rather than embed again."""
+    last_s = max(version["timestamp"].timestamp() for version in staged.versions())
+    return time.time() - last_s < WAITING_S and lacks_vectors(atlas, model_id)
+
+
+def _unnamed(uri: str, table: str, dataset: lance.LanceDataset) -> Leftovers:
+    """What no version of a table names."""
+    try:
+        told = dataset.explain_cleanup_old_versions(
+            older_than=EVER,
+            delete_unverified=True,
+            error_if_tagged_old_versions=False,
+            include_files=True,
+            max_files=LISTED,
+        )
+    except (OSError, RuntimeError) as error:
+        raise _unlisted(uri, table, reason(error, uri)) from error
     named = {
         file.path.rpartition(f"{table}.lance/")[2]: file.size_bytes for file in told.candidate_files
     }
@@ -103,11 +122,30 @@ def _leftovers(uri: str, table: str, dataset: lance.LanceDataset) -> Leftovers:
     return Leftovers(tuple(sorted(sizes)), sum(sizes.values()))
 
 
+def _all(uri: str, table: str) -> Leftovers:
+    """Every file of a table; those of its versions first, without which it is none."""
+    store, folder = filesystem_of(table_uri(uri, table))
+    try:
+        found = store.find(folder, detail=True)
+    except store_errors() as error:
+        raise _unlisted(uri, table, store_reason(error)) from error
+    sizes = {path.rpartition(f"{table}.lance/")[2]: one["size"] for path, one in found.items()}
+    paths = sorted(sizes, key=lambda path: (not path.startswith("_versions/"), path))
+    return Leftovers(tuple(paths), sum(sizes.values()))
+
+
+def _unlisted(uri: str, table: str, why: str) -> AtlasError:
+    return AtlasError(
+        f"the files of the table {table} of {uri} can't be listed: {why}",
+        remedy="Check the permissions; a damaged version must come from a backup.",
+    )
+
+
 def _staged(uri: str, table: str) -> dict[str, int]:
     """Half-written local files, which Lance doesn't look for."""
     if is_remote(uri):
         return {}
-    folder = Path(location(uri)) / f"{table}.lance"
+    folder = Path(table_uri(uri, table))
     staged = (path for path in folder.rglob("*#*") if _STAGED.fullmatch(path.name))
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in staged}
 
@@ -121,3 +159,8 @@ def _remove(uri: str, table: str, left: Leftovers, _: lance.LanceDataset) -> Non
         for folder, names in by_folder.items():
             place = objects(uri, f"{table}.lance/{folder}", "the removal of leftover files")
             list(removers.map(place.delete, names))
+    if not is_remote(uri):
+        root = Path(table_uri(uri, table))
+        for folder in sorted([root, *(root / below for below in by_folder)], reverse=True):
+            with suppress(OSError):  # it isn't empty
+                folder.rmdir()

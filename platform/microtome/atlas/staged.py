@@ -177,6 +177,16 @@ class Staged:
         return dataset
 
 
+def staged_models(uri: str) -> list[str]:
+    """Ids of the models that have such a table, or files of one.
+
+    Raises:
+        AtlasWriteFailed: the store refuses.
+    """
+    names = objects(uri, FOLDER, "vectors that wait").names()
+    return sorted(name.removesuffix(".lance") for name in names if name.endswith(".lance"))
+
+
 def discard_staged(uri: str, model_id: str) -> None:
     """Remove the vectors of a model that wait; without a need for them, and to forget.
 
