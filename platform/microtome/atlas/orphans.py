@@ -161,6 +161,6 @@ def _remove(uri: str, table: str, left: Leftovers, _: lance.LanceDataset) -> Non
             list(removers.map(place.delete, names))
     if not is_remote(uri):
         root = Path(table_uri(uri, table))
-        for folder in sorted([root, *(root / below for below in by_folder)], reverse=True):
-            with suppress(OSError):  # it isn't empty
-                folder.rmdir()
+        for emptied in sorted([root, *(root / below for below in by_folder)], reverse=True):
+            with suppress(OSError):  # others' files are there
+                emptied.rmdir()
