@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]  # this folder's modules, and t
 
 def main(names: list[str]) -> None:
     """Run the parts named, or all."""
-    parts = [part for part in ("commit", "search") if (HERE / f"{part}.py").exists()]
+    parts = [part for part in ("commit", "coding", "search") if (HERE / f"{part}.py").exists()]
     if unknown := set(names) - set(parts):
         sys.exit(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     for part in names or parts:
