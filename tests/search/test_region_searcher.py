@@ -27,6 +27,7 @@ from microtome.search.region_result import RegionSettings
 from microtome.search.region_searcher import RegionSearcher
 from microtome.search.region_sheet import region_sheet
 from microtome.search.searcher import Searcher
+from microtome.search.spread import Spread
 from support.coloured_atlas import GRID, MeanColour
 from support.patterned_atlas import (
     GLASS,
@@ -382,3 +383,25 @@ def test_a_search_ends_when_nobody_waits_for_it(atlas):
 def test_tiles_are_not_asked_for_by_an_outline(atlas):
     with pytest.raises(SettingError, match="is an outline; tiles are found by rectangles"):
         Searcher(atlas, Palette()).search(PolygonQuery("a", ((300, 420), (560, 400), (520, 640))))
+
+
+def test_regions_spread_over_cases_are_the_best_of_each(searcher):
+    query, quick = box_around(MIDDLE, SIZE), RegionSettings(k=3, effort=QUICK)
+    spread = searcher.search(query, replace(quick, spread=Spread("case_id"))).hits
+    ranking = searcher.search(query, replace(quick, k=10)).hits
+    first = {hit.slide_id: hit for hit in reversed(ranking)}
+    assert len({hit.slide_id for hit in spread}) == 3
+    assert [hit.score for hit in spread] == sorted((hit.score for hit in spread), reverse=True)
+    assert spread[:2] == tuple(sorted(first.values(), key=lambda hit: -hit.score))[:2]
+
+
+def test_no_region_scores_less_than_asked(searcher):
+    quick = RegionSettings(effort=QUICK, min_score=0.999)
+    result = searcher.search(box_around(MIDDLE, SIZE), quick)
+    assert [hit.slide_id for hit in result.hits] == ["a"]
+    assert "1 of 10 hits: no other scores 0.999 or more" in result.notes
+
+
+def test_a_column_that_is_not_there_is_nothing_to_spread_over(searcher):
+    with pytest.raises(SettingError, match="'hospital'"):
+        searcher.search(box_around(MIDDLE, SIZE), RegionSettings(spread=Spread("hospital")))

@@ -17,6 +17,7 @@ from microtome.atlas.writer import open_writer
 from microtome.search import slide_bank, slide_methods
 from microtome.search.query import SlideQuery
 from microtome.search.slide_searcher import SlideSearcher
+from microtome.search.spread import Spread
 from support.coloured_atlas import MeanColour, add_slide, make_atlas
 from support.many_slides import Kinds, make_slides, slide_name
 from support.quilts import METHODS, QUILTS, model_of, names, quilt, scores, search
@@ -194,6 +195,26 @@ def test_candidates_are_as_near_where_a_filter_takes_tiles_out_of_every_slide(
         assert quick.path == "index"
         shares.append(len(set(names(quick)) & set(names(exact))) / 5)
     assert np.mean(shares) >= 0.9
+
+
+@pytest.mark.parametrize(("method", "k"), [("mosaic", 50), ("mean", 150)])
+def test_where_candidates_share_their_cases_further_ones_are_looked_up(
+    many, monkeypatch, method, k
+):
+    """Of cases of two slides, so many candidates are not of so many cases."""
+    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
+    asked = {"method": method, "k": k, "spread": Spread("case_id")}
+    quick = search(SlideSearcher(many), SlideQuery(slide_name(60)), **asked)
+    exact = search(SlideSearcher(many), SlideQuery(slide_name(60)), exact=True, **asked)
+    assert (quick.path, len({hit.case_id for hit in quick.hits})) == ("index", k)
+    assert names(quick)[:5] == names(exact)[:5]
+    values = [hit.score for hit in quick.hits]
+    assert values == sorted(values, reverse=True)
+
+
+def test_more_hits_than_candidates_are_found_all_the_same(many, monkeypatch):
+    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 20, "mean": 20})
+    assert len(search(SlideSearcher(many), SlideQuery(slide_name(7)), k=60).hits) == 60
 
 
 def test_a_filter_that_leaves_few_is_answered_by_comparing_them_all(many, monkeypatch):

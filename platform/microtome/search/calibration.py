@@ -33,10 +33,10 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,10 @@ class Verdict:
                 "whole has a good match can't be told, only that part was judged"
             )
         return f"a good match: the best scores {told}, {least}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures by name, ready for `json.dumps`."""
+        return {"no_good_match": self.no_good_match} | asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

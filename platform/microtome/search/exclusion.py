@@ -83,5 +83,5 @@ def own_exclusion(
 def own_value(atlas: Atlas, slide_id: str, column: str) -> Scalar:
     """What a column says of a slide; None where it says nothing."""
     found = atlas.slides.to_table(columns=[column], filter=f"slide_id = {quoted(slide_id)}")
-    values: list[Scalar] = found[column].to_pylist()
-    return values[0] if values else None
+    value: Scalar = found[column][0].as_py() if len(found) else None
+    return None if value != value else value  # noqa: PLR0124 - NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import date, time
 from typing import Any
@@ -24,7 +25,7 @@ def read_hits(tiles: Any, row_ids: Sequence[int], scores: Sequence[float]) -> tu
     rows = tiles._take_rows(list(row_ids), columns=[*_OF_A_HIT, *further]).to_pylist()
     return tuple(
         Hit(
-            **{name: row[name] for name in _OF_A_HIT},
+            **{name: plain(row[name]) for name in _OF_A_HIT},
             score=score,
             metadata={name: plain(row[name]) for name in further},
         )
@@ -33,5 +34,7 @@ def read_hits(tiles: Any, row_ids: Sequence[int], scores: Sequence[float]) -> tu
 
 
 def plain(value: Any) -> Any:
-    """A value of a manifest as JSON takes it: dates as ISO 8601 text."""
+    """A value of a table as JSON takes it: dates as ISO 8601 text, NaN and infinity as None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value.isoformat() if isinstance(value, date | time) else value

@@ -11,7 +11,8 @@ from microtome.search.exclusion import check_exclude
 from microtome.search.finder import Path
 from microtome.search.polygon_query import PolygonQuery
 from microtome.search.query import ImageQuery, RegionQuery
-from microtome.search.result import Hit
+from microtome.search.result import Hit, check_min_score
+from microtome.search.spread import Spread
 from microtome.slides.slide import Pixels, Scalar
 
 AskedRegion = ImageQuery | RegionQuery | PolygonQuery
@@ -37,6 +38,8 @@ class RegionSettings:
         effort: how much of the query is embedded and how far an index is looked into, times the
             usual.
         most_overlap: intersection over union that two hits may have.
+        spread: how many hits may come from one slide, case or site.
+        min_score: a hit scores at least this.
     """
 
     k: int = 10
@@ -47,12 +50,15 @@ class RegionSettings:
     exact: bool = False
     effort: float = 1.0
     most_overlap: float = 0.3
+    spread: Spread | None = None
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("k", self.k, least=1, most=MOST_REGIONS)
         check_exclude(self.exclude)
         check_positive("effort", self.effort, most=1000.0)
         check_fraction("most_overlap", self.most_overlap)
+        check_min_score(self.min_score)
         if self.query_mpp is not None:
             check_positive("query_mpp", self.query_mpp, most=100.0)
 

@@ -6,11 +6,12 @@
    turned and mirrored (`region_fit`); nothing is embedded for that.
 4. The query is drawn anew as the best placements say, cut where the slide's tiles lie, and
    compared tile by tile (`region_check`): that is the score.
-5. Of placements that overlap, the best stays.
+5. Of placements that overlap, the best stays; hits may be spread over slides, cases or sites, for
+   which it may take further looks at the atlas (`region_ranking`).
 
 So the model is given at most `POINTS` + 4 · `PROBES` + (1 + `CHECKED`) · `TILES` pictures, 461, and
 one that isn't blind to turns 8 · `VIEWED_POINTS` in the place of `POINTS`, 589: whatever the
-region's size, and more only for more hits than ten or more effort.
+region's size, and more only for more hits than ten, more effort, or further looks (180 each).
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from microtome.atlas.schema import vector_column
 from microtome.atlas.tables import reading
 from microtome.errors import ModelMismatch
 from microtome.models.encoder import Encoder
-from microtome.search.exclusion import own_exclusion
-from microtome.search.filters import Exclusion, check_filter, filter_errors
+from microtome.search.exact import Nearest
+from microtome.search.exclusion import check_column, own_exclusion
+from microtome.search.filters import Exclusion, all_of, check_filter, filter_errors
 from microtome.search.finder import Finders, View, Wanted, path_of
 from microtome.search.hits import read_hits
 from microtome.search.ranking import about_index, about_vectors
@@ -39,7 +41,8 @@ from microtome.search.region_candidates import Field, candidates
 from microtome.search.region_check import Checked, check
 from microtome.search.region_eye import Eye
 from microtome.search.region_near import level0_px_per_grid_px, nearest_of_each
-from microtome.search.region_placement import iou, moved
+from microtome.search.region_placement import moved
+from microtome.search.region_ranking import rank
 from microtome.search.region_result import AskedRegion, RegionHit, RegionResult, RegionSettings
 from microtome.search.result import SearchSettings
 
@@ -91,6 +94,8 @@ class RegionSearcher:
         with reading(self._atlas.uri, "tiles"):
             if settings.where is not None:
                 check_filter(self._atlas.tiles, settings.where)
+            if settings.spread is not None:
+                check_column(self._atlas, "spread", settings.spread.column)
             encoder, tile_px = self._loaded(settings), self._atlas.grid.tile_px
             with looked_at(query, self._atlas, settings) as asked:
                 return self._search(query, asked, Eye(asked, encoder, tile_px), settings)
@@ -104,30 +109,37 @@ class RegionSearcher:
         view = finder.view()
         wanted = _wanted(settings, exclusion)
         bank = fill(eye, asked.outline, atlas.grid.tile_px, settings.effort)
-        with filter_errors(view.tiles, settings.where):
-            voters = bank.fewer(VOTERS)
-            near = nearest_of_each(finder, view, card.model_id, voters.all_vectors, wanted)
+        voters = bank.fewer(VOTERS)
+        counted: list[Nearest] = []  # at each look
         stored = Stored(view.tiles, vector_column(card.model_id), atlas.grid, settings.where)
         asked = asked if exclusion is None else replace(asked, own=None)
-        most = max(CHECKED, 2 * settings.k)
-        fits = candidates(Field(atlas, stored), asked, (bank, voters), near, most)
-        checked = check(eye, stored, asked.outline, fits)
-        best = _apart(asked.outline, checked, settings)
+
+        def look(condition: str) -> list[Checked]:
+            further = replace(wanted, where=all_of(wanted.where or "", condition))
+            with filter_errors(view.tiles, settings.where):
+                near = nearest_of_each(finder, view, card.model_id, voters.all_vectors, further)
+            counted.append(near.counted)
+            most = max(CHECKED, 2 * settings.k)
+            fits = candidates(Field(atlas, stored), asked, (bank, voters), near, most)
+            return check(eye, stored, asked.outline, fits)
+
+        ranked = rank(asked.outline, view.tiles, look, settings)
         notes = (
-            *_about(asked, bank, atlas.grid.tile_px, len(best), settings),
-            _about_home(asked, checked),
+            *_about(asked, bank, atlas.grid.tile_px),
+            ranked.note,
+            _about_home(asked, ranked.first),
             about_index(view, SearchSettings(exact=settings.exact)),
-            about_vectors(near.counted),
+            about_vectors(counted[0]),
         )
         return RegionResult(
-            hits=self._hits(view, asked, best),
+            hits=self._hits(view, asked, ranked.best),
             query=query,
             settings=settings,
             model_id=card.model_id,
             model_name=card.name,
             path=path_of(view, wanted),
             tiles_version=view.tiles.version,
-            coverage=near.counted.scored / near.counted.seen if near.counted.seen else 1.0,
+            coverage=counted[0].scored / counted[0].seen if counted[0].seen else 1.0,
             embedded=eye.embedded,
             notes=(*asked.notes, *left_out, *(note for note in notes if note)),
             pixels=asked.pixels,
@@ -163,20 +175,6 @@ def _wanted(settings: RegionSettings, exclusion: Exclusion | None) -> Wanted:
     )
 
 
-def _apart(outline: Any, found: list[Checked], settings: RegionSettings) -> list[Checked]:
-    """The best k of which no two overlap by more than allowed."""
-    found = sorted(found, key=lambda one: (-one.score, one.slide_id, one.placement.x))
-    kept: list[tuple[str, Any, Checked]] = []
-    for one in found:
-        region = moved(outline, one.placement)
-        if len(kept) < settings.k and not any(
-            slide_id == one.slide_id and iou(region, other) > settings.most_overlap
-            for slide_id, other, _ in kept
-        ):
-            kept.append((one.slide_id, region, one))
-    return [one for _, _, one in kept]
-
-
 def _hit(view: View, drawn: Any, one: Checked, factor: float) -> RegionHit:
     corners = shapely.get_coordinates(moved(drawn, one.placement))[:-1] * factor
     tiles = read_hits(view.tiles, one.row_ids.tolist(), one.cosines.tolist())
@@ -200,9 +198,7 @@ def _about_home(asked: LookedAt, checked: list[Checked]) -> str:
     return "no tile that was searched lies in the drawn region: it isn't among its own hits"
 
 
-def _about(
-    asked: LookedAt, bank: Bank, tile_px: int, found: int, settings: RegionSettings
-) -> list[str]:
+def _about(asked: LookedAt, bank: Bank, tile_px: int) -> list[str]:
     notes = []
     if not bank.dense:
         wide = 2 * asked.reach_px / tile_px
@@ -214,6 +210,4 @@ def _about(
         notes.append("the region is smaller than a tile: it was compared with what surrounds it")
     if bank.tissue < LEAST_TISSUE:
         notes.append(f"only {bank.tissue:.0%} of the region is tissue; the rest looks like glass")
-    if found < settings.k:
-        notes.append(f"{found:,} of {settings.k:,} hits: no more places were found")
     return notes

@@ -52,13 +52,16 @@ class SearchSettings:
     def __post_init__(self) -> None:
         check_whole("k", self.k, least=1)
         check_exclude(self.exclude)
-        if self.min_score is not None and not -1 <= self.min_score <= 1:
-            raise SettingError(
-                f"min_score must be between -1 and 1, as cosines are, not {self.min_score!r}"
-            )
+        check_min_score(self.min_score)
         check_positive("effort", self.effort, most=1000.0)
         if self.query_mpp is not None:
             check_positive("query_mpp", self.query_mpp, most=100.0)
+
+
+def check_min_score(least: float | None) -> None:
+    """Raise `SettingError` unless it is a cosine, or nothing."""
+    if least is not None and not -1 <= least <= 1:
+        raise SettingError(f"min_score must be between -1 and 1, as cosines are, not {least!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,8 @@ class SearchResult:
             "no_good_match": self.no_good_match,
             "threshold": self.threshold,
             "p_value": self.verdict.p_value if self.verdict else None,
+            "verdict": self.verdict.to_json() if self.verdict else None,
             "site_bias": [bias.to_json() for bias in self.site_bias],
+            "remarks": list(self.remarks),
             "hits": [hit.to_json() for hit in self.hits],
         }

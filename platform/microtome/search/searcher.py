@@ -64,6 +64,7 @@ class Searcher:
         encoder: embeds images and regions; a callable is called when first needed. A tile's own
             vector is stored, so asking by tile needs none.
         finders: shared with other searchers of the atlas.
+        trust: judges the results; likewise.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class Searcher:
         atlas: Atlas,
         encoder: Encoder | Callable[[], Encoder] | None = None,
         finders: Finders | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._atlas = atlas
         self._encoder = encoder
         self._finders = finders or Finders(atlas)
-        self._trust = Trust(atlas)
+        self._trust = trust or Trust(atlas)
 
     def search(self, query: Query, settings: SearchSettings | None = None) -> SearchResult:
         """Find the tiles nearest to a query by cosine: see `search_many`."""

@@ -15,10 +15,8 @@ rest is rightly found again.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
+from microtome.search import patience
 from microtome.search.filters import Exclusion
+from microtome.search.keeping import Kept
 from microtome.slides.slide import Scalar
 
 USUAL_NAMES: Final = frozenset(
@@ -34,7 +34,7 @@ USUAL_NAMES: Final = frozenset(
 )
 LEAST_HITS: Final = 5
 """Of fewer the observed share says nothing."""
-KEPT: Final = 32
+KEPT_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,12 @@ def excess(observed: float, expected: float) -> float | None:
 
 def usual_columns(atlas: Atlas) -> tuple[str, ...]:
     """The manifest columns that tell sites or scanners, going by their names."""
-    return tuple(name for name in atlas.columns.names if name.lower() in USUAL_NAMES)
+    return usual_among(atlas.columns.names)
+
+
+def usual_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the columns' names that are usual for sites or scanners."""
+    return tuple(name for name in names if name.lower() in USUAL_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +106,14 @@ class Findable:
     def of(cls, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
         """Count the tiles of the Lance dataset that pass a filter."""
         names = list(dict.fromkeys(["slide_id", "case_id", *columns]))
-        rows = tiles.to_table(columns=names, filter=where)
-        counts = rows.group_by(names).aggregate([([], "count_all")])
-        return cls(counts.rename_columns([*names, "tiles"]))
+        schema = pa.schema([*(tiles.schema.field(name) for name in names), ("tiles", pa.int64())])
+        counts = [schema.empty_table()]
+        for rows in tiles.scanner(columns=names, filter=where).to_batches():
+            patience.check()
+            table = pa.Table.from_batches([rows]).group_by(names).aggregate([([], "count_all")])
+            counts.append(table.rename_columns(schema.names).cast(schema))
+        summed = pa.concat_tables(counts).group_by(names).aggregate([("tiles", "sum")])
+        return cls(summed.rename_columns(schema.names))
 
     def share(self, column: str, value: Scalar, without: Sequence[Exclusion]) -> float | None:
         """Share of a value among the tiles whose value is known; None where there are none.
@@ -128,15 +138,14 @@ class FindableTiles:
     """Tiles that could be found, counted once for each version and filter; for many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], Findable] = OrderedDict()
-        self._lock = Lock()
+        self._kept: Kept[Findable] = Kept(KEPT_BYTES, lambda made: made.counts.nbytes)
 
     def of(self, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
-        """See `Findable.of`."""
-        key = (tiles.version, tuple(columns), where)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = Findable.of(tiles, columns, where)
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-            return self._kept[key]
+        """See `Findable.of`.
+
+        Raises:
+            DeadlinePassed: nobody waits for it any more.
+        """
+        return self._kept.of(
+            (tiles.version, tuple(columns), where), lambda: Findable.of(tiles, columns, where)
+        )

@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microtome.atlas.mosaics import Numbers
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import one_of
 from microtome.search.filters import all_of
-from microtome.search.finder import Finder, Wanted
+from microtome.search.finder import Finder, Wanted, path_of
 from microtome.search.query import Query
 from microtome.search.slide_asked import AskedTissue
 from microtome.search.slide_bank import Bank, Tell, with_slides
 from microtome.search.slide_evidence import Found, distinct, pairs_of
 from microtome.search.slide_facts import Groups
 from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
+from microtome.search.slide_ranking import Ranking, Walked
 from microtome.search.slide_result import Method, SlideSettings
 from microtome.search.slide_view import SlideView
-from microtome.search.slide_votes import MOST_VOTERS, Roll, by_votes
+from microtome.search.slide_votes import (
+    MOST_VOTERS,
+    Ballot,
+    Roll,
+    by_votes,
+    nearest_of_each,
+    with_further,
+)
+from microtome.slides.slide import Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,7 @@ class Answer:
         exact: whether everything was compared.
         coverage: see `SlideResult`.
         notes: what a reader should know.
+        low: whether there are others, which score too little.
     """
 
     groups: Sequence[int]
@@ -71,6 +82,7 @@ class Answer:
     exact: bool
     coverage: float
     notes: tuple[str, ...]
+    low: bool
 
 
 def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
@@ -83,8 +95,8 @@ def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
     shared = asking.view.bank(asking.where, tell)
     bank = with_slides(shared, asking.view.ground, asking.asked.slides, asking.where)
     field = Field(bank, _groups_of(bank, asking), settings.exact, settings.effort)
-    scored = (by_mosaic if asking.method == "mosaic" else by_mean)(tissue, field)
-    best = _best(scored, asking)
+    scored, walked = _compared(asking, field)
+    best = walked.places
     found = []
     for group in scored.groups[best].tolist():
         numbers = np.flatnonzero(field.groups == group)
@@ -97,6 +109,7 @@ def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
         scored.exact,
         bank.searched / bank.passing if bank.passing else 1.0,
         _about_bank(bank, asking.view),
+        walked.low,
     )
 
 
@@ -111,11 +124,8 @@ def answer_by_votes(asking: Asking, finder: Finder) -> Answer:
         exact=settings.exact,
         effort=settings.effort,
     )
-    ballot = by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, roll)
-    while len(ballot.scored.groups) < settings.k and ballot.full and wanted.k < MOST_VOTERS:
-        wanted = replace(wanted, k=wanted.k * 8)
-        ballot = by_votes(asking.asked.tissue, finder, asking.view.tiles, wanted, roll)
-    best = _best(ballot.scored, asking)
+    ballot, walked = _voted(asking, finder, roll, wanted)
+    best = walked.places
     groups = ballot.scored.groups[best].tolist()
     slides = _passing(asking, wanted, [facts.slide_ids[asking.groups.of == g] for g in groups])
     found = [
@@ -125,8 +135,76 @@ def answer_by_votes(asking: Asking, finder: Finder) -> Answer:
     coverage = _covered(asking)
     notes = () if coverage == 1 else ("tiles without a vector of this model were not searched",)
     return Answer(
-        groups, ballot.scored.scores[best].tolist(), found, ballot.scored.exact, coverage, notes
+        groups,
+        ballot.scored.scores[best].tolist(),
+        found,
+        ballot.scored.exact,
+        coverage,
+        notes,
+        walked.low,
     )
+
+
+def _compared(asking: Asking, field: Field) -> tuple[Scored, Walked]:
+    """The best by mosaics or mean vectors, and which of them are hits.
+
+    Where candidates are too few, what has its share of the hits is left out of the next ones; where
+    nothing has, all are compared.
+    """
+    settings, facts = asking.settings, asking.view.ground.facts
+    compare = by_mosaic if asking.method == "mosaic" else by_mean
+    there = np.zeros(len(facts.slide_ids), np.bool_)
+    there[field.bank.places[field.groups >= 0]] = True
+    ranking = Ranking(settings, facts, asking.groups, there)
+    scored = found = compare(asking.asked.tissue, field)
+    walked = ranking.walk(scored)
+    while not (walked.ends(settings) or found.exact):
+        full = ranking.of_values(walked.full)
+        left_out = np.isin(field.groups, full)
+        field = replace(field, groups=np.where(left_out, -1, field.groups))
+        kept = walked.places[np.isin(scored.groups[walked.places], full)]
+        found = compare(asking.asked.tissue, replace(field, exact=not left_out.any()))
+        scored = scored.at(kept).and_more(found)
+        walked = ranking.walk(scored)
+    return scored, walked
+
+
+def _voted(asking: Asking, finder: Finder, roll: Roll, wanted: Wanted) -> tuple[Ballot, Walked]:
+    """Who was voted for, and which of them are hits.
+
+    Where they are too few more tiles vote, and in the end those that are nearest among the slides
+    that don't have their share of the hits yet.
+    """
+    settings, view, tissue = asking.settings, asking.view.tiles, asking.asked.tissue
+    ranking = Ranking(settings, asking.view.ground.facts, asking.groups, _there(asking))
+    exact, full = path_of(view, wanted) == "exact", tuple[Scalar, ...]()
+    near = found = nearest_of_each(tissue.vectors, finder, view, wanted)
+    while True:
+        ballot = by_votes(tissue, near, view, roll, exact)
+        walked = ranking.walk(ballot.scored)
+        more = any(len(row_ids) == wanted.k for row_ids, _ in found)
+        if walked.ends(settings) or not more:
+            return ballot, walked
+        if wanted.k < MOST_VOTERS:
+            wanted = replace(wanted, k=wanted.k * 8)
+            near = found = nearest_of_each(tissue.vectors, finder, view, wanted)
+        elif len(walked.full) > len(full):
+            full = walked.full
+            others = replace(wanted, where=all_of(asking.where or "", ranking.without(full)))
+            found = nearest_of_each(tissue.vectors, finder, view, others)
+            near = with_further(near, found)
+        else:
+            return ballot, walked
+
+
+def _there(asking: Asking) -> NDArray[np.bool_]:
+    """(F,) which slides have tiles that may be found; as far as a case's slides need to agree."""
+    facts, exclusion = asking.view.ground.facts, asking.asked.exclusion
+    there = np.ones(len(facts.slide_ids), np.bool_)
+    if asking.settings.spread and asking.settings.level == "case":
+        there = asking.view.tile_counts(asking.where) > 0
+        there &= True if exclusion is None else ~facts.among(exclusion)
+    return there
 
 
 def _groups_of(bank: Bank, asking: Asking) -> Numbers:
@@ -137,20 +215,6 @@ def _groups_of(bank: Bank, asking: Asking) -> Numbers:
         there = there & ~facts.among(exclusion)[bank.places]
     of = asking.groups.of
     return np.where(there, of[bank.places], -1) if len(of) else np.full(len(there), -1)
-
-
-def _best(scored: Scored, asking: Asking) -> Numbers:
-    """The k best, best first; equal scores by what else counts, then by id."""
-    k, names = asking.settings.k, asking.groups.names
-    some = np.arange(len(scored.groups))
-    if len(some) > k:
-        some = np.flatnonzero(scored.scores >= np.partition(scored.scores, -k)[-k])
-
-    def key(place: int) -> tuple[float, float, str]:
-        slide_id, case_id = names[scored.groups[place]]
-        return -scored.scores[place], -scored.ties[place], slide_id or case_id or ""
-
-    return np.array(sorted(some.tolist(), key=key)[:k], dtype=np.int64)
 
 
 def _passing(

@@ -123,6 +123,11 @@ class SlideFacts:
     def _of_case(self, case_id: Scalar) -> NDArray[np.bool_]:
         return np.array(self.case_ids == case_id, np.bool_)
 
+    def told(self, column: str) -> list[Scalar]:
+        """(F,) what `case_id` or a manifest column says of each slide; None where nothing."""
+        own = self.case_ids if column == "case_id" else self.rows[column].to_pylist()
+        return [None if value != value else value for value in own]  # noqa: PLR0124 - NaN
+
     def metadata(self, slides: Sequence[str]) -> dict[str, Scalar]:
         """What the manifest's columns say of some slides, where they agree; else None."""
         rows = self.rows.take([self.places[slide_id] for slide_id in slides]).to_pydict()

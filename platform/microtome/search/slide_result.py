@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from microtome.config import check_choice, check_positive, check_whole
+from microtome.errors import SettingError
 from microtome.search.exclusion import check_exclude
 from microtome.search.finder import Path
 from microtome.search.query import Query
-from microtome.search.result import Hit
+from microtome.search.result import Hit, check_min_score
+from microtome.search.spread import Spread
 from microtome.slides.slide import Pixels, Scalar
 
 Level = Literal["slide", "case"]
 Method = Literal["mosaic", "mean", "votes"]
+
+_ONCE: Final = {"slide": ("slide_id",), "case": ("slide_id", "case_id")}
+"""Columns that no two hits have in common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,9 @@ class SlideSettings:
         exact: compare with every slide.
         effort: how far to look for candidates, times the usual.
         evidence: how many pairs of tiles to show for each hit.
+        spread: how many hits may have the same in a column: slides in `case_id` or a manifest
+            column, cases in a manifest column.
+        min_score: a hit scores at least this; not by votes, which are no cosines.
         visible: condition as `where`: other tiles don't exist for who asks, also in the query.
     """
 
@@ -48,6 +56,8 @@ class SlideSettings:
     exact: bool = False
     effort: float = 1.0
     evidence: int = 4
+    spread: Spread | None = None
+    min_score: float | None = None
     visible: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +68,12 @@ class SlideSettings:
         check_exclude(self.exclude)
         check_positive("effort", self.effort, most=1000.0)
         check_whole("evidence", self.evidence, least=0)
+        check_min_score(self.min_score)
+        if self.spread and self.spread.column in _ONCE[self.level]:
+            raise SettingError(
+                f"spread over {self.spread.column} says nothing where a {self.level} is looked for",
+                remedy="Each is found once; spread over a column that several have in common.",
+            )
         if self.query_mpp is not None:
             check_positive("query_mpp", self.query_mpp, most=100.0)
 

@@ -9,6 +9,7 @@ from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.tables import reading
 from microtome.errors import ModelMismatch, SettingError
 from microtome.models.encoder import Encoder
+from microtome.search.exclusion import check_column
 from microtome.search.filters import check_filter, filter_errors
 from microtome.search.finder import Finders
 from microtome.search.query import CaseQuery, Query, SlideQuery
@@ -66,6 +67,8 @@ class SlideSearcher:
             for condition in (settings.where, settings.visible):
                 if condition is not None:
                     check_filter(tiles, condition)
+            if settings.spread is not None:
+                check_column(self._atlas, "spread", settings.spread.column)
             with filter_errors(tiles, settings.where or settings.visible):
                 return self._search(query, settings)
 
@@ -77,6 +80,12 @@ class SlideSearcher:
             asked, model_id = AskedTissue.of(prepared), prepared.model_id
         views = self._views_of(model_id)
         method = settings.method or ("mosaic" if whole else "votes")
+        if method == "votes" and settings.min_score is not None:
+            raise SettingError(
+                "min_score says nothing where slides or cases are compared by votes: they score no "
+                "cosines",
+                remedy="Compare by the method mosaic or mean, or leave min_score out.",
+            )
 
         def answered(view: SlideView) -> SlideResult:
             own = ask_whole(whole, self._atlas, view, settings) if whole else asked
@@ -122,7 +131,7 @@ class SlideSearcher:
             path="exact" if answer.exact else "index",
             tiles_version=ground.tiles.version,
             coverage=answer.coverage,
-            notes=(*asked.notes, *answer.notes, *_about(hits, asking)),
+            notes=(*asked.notes, *answer.notes, *_about(hits, asking, answer.low)),
             tile=asked.tile,
             pixels=asked.pixels,
         )
@@ -151,7 +160,7 @@ def _for_tiles(settings: SlideSettings) -> SearchSettings:
     )
 
 
-def _about(hits: Sequence[SlideHit], asking: Asking) -> tuple[str, ...]:
+def _about(hits: Sequence[SlideHit], asking: Asking, low: bool) -> tuple[str, ...]:
     settings, notes = asking.settings, []
     alone = sum(hit.case_id is None for hit in hits)
     if settings.level == "case" and alone:
@@ -164,5 +173,9 @@ def _about(hits: Sequence[SlideHit], asking: Asking) -> tuple[str, ...]:
             if asking.method == "votes"
             else f"there are no more {settings.level}s to search"
         )
+        if settings.spread:
+            why += f" with at most {settings.spread.most} of each {settings.spread.column}"
+        if low:
+            why = f"no other scores {settings.min_score:g} or more"
         notes.append(f"{len(hits):,} of {settings.k:,} hits: {why}")
     return tuple(notes)

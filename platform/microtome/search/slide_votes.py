@@ -13,6 +13,7 @@ mean size that is first for every tile of the query scores 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +32,9 @@ MOST_VOTERS: Final = 2000
 B: Final = 0.75
 BLOCK_ROWS: Final = 16_384  # of the atlas at once, but no more than give
 BLOCK_COSINES: Final = 1 << 22  # with all of the query's tiles
+
+Near = tuple[NDArray[np.int64], Vectors]
+"""Rows of tiles, best first, and their cosines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +71,22 @@ class Ballot:
         scored: the groups.
         pairs: by group, (query tile, row of `tiles`, cosine) of tiles that voted for it, best
             first, each query tile once.
-        full: whether there may be further tiles.
     """
 
     scored: Scored
     pairs: dict[int, list[tuple[int, int, float]]]
-    full: bool
 
 
-def by_votes(tissue: Tissue, finder: Finder, view: View, wanted: Wanted, roll: Roll) -> Ballot:
-    """Let the nearest tiles of each of the query's tiles vote.
+def by_votes(tissue: Tissue, near: Sequence[Near], view: View, roll: Roll, exact: bool) -> Ballot:
+    """Let tiles near to each of the query's tiles vote.
 
     Args:
         tissue: the query.
-        finder: finds tiles.
+        near: what is near to each of its tiles, see `nearest_of_each`.
         view: what is searched.
-        wanted: which tiles may be found, and how many for each.
         roll: whose tiles may vote.
+        exact: whether every tile was compared.
     """
-    near = _nearest_of_each(tissue.vectors, finder, view, wanted)
     group_of = _groups_of_rows(view.tiles, near, roll)
     votes: dict[int, float] = {}
     pairs: dict[int, list[tuple[int, int, float]]] = {}
@@ -99,8 +100,7 @@ def by_votes(tissue: Tissue, finder: Finder, view: View, wanted: Wanted, roll: R
             pairs.setdefault(group, []).append((asking, row, cosine))
     for found in pairs.values():
         found.sort(key=lambda pair: (-pair[2], pair[0]))
-    scored = _scored(votes, pairs, tissue, roll, path_of(view, wanted) == "exact")
-    return Ballot(scored, pairs, any(len(row_ids) == wanted.k for row_ids, _ in near))
+    return Ballot(_scored(votes, pairs, tissue, roll, exact), pairs)
 
 
 def _scored(
@@ -123,10 +123,8 @@ def _mean(tiles: NDArray[Any]) -> float:
     return max(1.0, float(there.mean())) if len(there) else 1.0
 
 
-def _nearest_of_each(
-    vectors: Vectors, finder: Finder, view: View, wanted: Wanted
-) -> list[tuple[NDArray[np.int64], Vectors]]:
-    """Rows and cosines of the tiles nearest to each vector, best first."""
+def nearest_of_each(vectors: Vectors, finder: Finder, view: View, wanted: Wanted) -> list[Near]:
+    """The tiles nearest to each vector."""
     if path_of(view, wanted) != "exact":
         found = finder.find(view, [vector[None] for vector in vectors], wanted)
         return [(near.row_ids.astype(np.int64), near.scores) for near in found]
@@ -152,9 +150,18 @@ def _nearest_of_each(
     return [(own[own >= 0], near[own >= 0]) for own, near in zip(rows, best, strict=True)]
 
 
-def _groups_of_rows(
-    tiles: Any, near: list[tuple[NDArray[np.int64], Vectors]], roll: Roll
-) -> dict[int, int]:
+def with_further(near: Sequence[Near], further: Sequence[Near]) -> list[Near]:
+    """What is near to each of the query's tiles, and what further search found, in one order."""
+    both = []
+    for (rows, cosines), (more, theirs) in zip(near, further, strict=True):
+        row_ids, first = np.unique(np.append(rows, more), return_index=True)
+        scores = np.append(cosines, theirs)[first]
+        order = np.lexsort((row_ids, -scores))
+        both.append((row_ids[order], scores[order]))
+    return both
+
+
+def _groups_of_rows(tiles: Any, near: Sequence[Near], roll: Roll) -> dict[int, int]:
     """The group of each row; rows of slides that aren't known have none."""
     rows = np.unique(np.concatenate([np.empty(0, np.int64), *(row_ids for row_ids, _ in near)]))
     taken = tiles._take_rows(rows.tolist(), columns=["slide_id", "_rowid"])

@@ -89,7 +89,7 @@ def spread_out(
     row_ids, scores = near.row_ids[:0], near.scores[:0]  # of values that are full
     while True:
         values = values_of(tiles, near.row_ids, spread.column)
-        kept, filled = _within(values, spread.most)
+        kept, filled = within(values, spread.most)
         nothing_left = len(near.row_ids) < depth or near.scores[-1] < min_score
         done = nothing_left or len(row_ids) + len(kept) >= k
         taken = kept if done else [place for place in kept if values[place] in filled]
@@ -110,7 +110,7 @@ def values_of(tiles: Any, row_ids: NDArray[np.uint64], column: str) -> list[Scal
     return [None if value != value else value for value in found]  # noqa: PLR0124 - NaN
 
 
-def _within(values: Sequence[Scalar], most: int) -> tuple[list[int], list[Scalar]]:
+def within(values: Sequence[Scalar], most: int) -> tuple[list[int], list[Scalar]]:
     """Places of the first `most` of each value, and the values that have so many."""
     counts: Counter[Scalar] = Counter()
     kept = []

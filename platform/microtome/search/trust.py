@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from microtome.atlas.atlas import Atlas
-from microtome.search.calibration import Calibrations, Verdict
+from microtome.search.calibration import Calibration, Calibrations, Verdict
 from microtome.search.exclusion import own_value
 from microtome.search.filters import Exclusion
 from microtome.search.finder import Finder, View
+from microtome.search.hits import plain
 from microtome.search.result import Hit, SearchSettings
 from microtome.search.site_bias import FindableTiles, SiteBias
+
+UNJUDGED: Final = "whether the best match is a good one was not judged"
+"""So begin notes that give a reason for that."""
+
+
+class Calibrated(Protocol):
+    """Where calibrations come from: `Calibrations`, or whoever has something in their stead."""
+
+    def find(self, finder: Finder, by: str, where: str | None, tiles: int) -> Calibration | str:
+        """See `Calibrations.find`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +57,16 @@ class Asking:
 
 
 class Trust:
-    """Judges results of searches in an atlas; what it needs for that is kept, for many threads."""
+    """Judges results of searches in an atlas; what it needs for that is kept, for many threads.
 
-    def __init__(self, atlas: Atlas) -> None:
+    Args:
+        atlas: what is searched.
+        calibrations: of the atlas; else they are made when they are first needed.
+    """
+
+    def __init__(self, atlas: Atlas, calibrations: Calibrated | None = None) -> None:
         self._atlas = atlas
-        self._calibrations = Calibrations(atlas)
+        self._calibrations = calibrations or Calibrations(atlas)
         self._findable = FindableTiles()
 
     def verdict(
@@ -61,12 +79,17 @@ class Trust:
         slide is not judged: it is its own best match.
         """
         how, left_out = settings.calibrating, asking.exclusion
-        if how is None or best is None or (asking.slide_id and not left_out):
+        if how is None or best is None:
             return None, ""
+        if asking.slide_id and not left_out:
+            return (
+                None,
+                f"{UNJUDGED}: it may be the query's own, unless its slide or case is excluded",
+            )
         by = left_out.column if left_out else "case_id"
         found = self._calibrations.find(finder, by, settings.where, how.tiles)
         if isinstance(found, str):
-            return None, f"whether the best match is a good one was not judged: {found}"
+            return None, f"{UNJUDGED}: {found}"
         verdict = found.judge(best, how.alpha, asking.parts)
         return verdict, "" if verdict.no_good_match is False else str(verdict)
 
@@ -92,6 +115,7 @@ class Trust:
             theirs = [there for hit in others if (there := hit.metadata.get(column)) is not None]
             expected = findable.share(column, value, asking.left_out)
             if value is not None and theirs and expected is not None:
-                same = theirs.count(value)
-                found.append(SiteBias(column, value, len(theirs), same, expected))
+                told = plain(value)  # as the hits say it
+                same = theirs.count(told)
+                found.append(SiteBias(column, told, len(theirs), same, expected))
         return tuple(found), ""
