@@ -58,6 +58,7 @@ def object_store() -> Iterator[ObjectStore]:
 def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ObjectStore:
     """An S3 store that this process's AWS variables point to; `s3.bucket(files)` makes a bucket."""
     monkeypatch.setenv("MICROTOME_STAGING_FOLDER", str(tmp_path / "staging"))
+    monkeypatch.setenv("MICROTOME_MODELS_FOLDER", str(tmp_path / "models"))
     for name, value in object_store.variables.items():
         monkeypatch.setenv(name, value)
     return object_store

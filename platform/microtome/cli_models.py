@@ -29,7 +29,10 @@ app = typer.Typer(
 )
 
 ModelArgument = Annotated[
-    str, typer.Argument(help="`tissue`, a model folder, or timm:NAME.", metavar="MODEL")
+    str,
+    typer.Argument(
+        help="`tissue`, a model folder (or its s3:// URI), or timm:NAME.", metavar="MODEL"
+    ),
 ]
 
 LIST_EPILOG = """
@@ -44,7 +47,7 @@ Examples:
 
   microtome model show tissue
 
-  microtome model show checkpoints/lgffem --json
+  microtome model show s3://bucket/lgffem --json
 """
 PROFILE_EPILOG = """
 Examples:
@@ -190,9 +193,10 @@ def _check_target(source: str, target: str) -> None:
 def _checked_card(model: str, allow_licence: Sequence[str]) -> ModelCard:
     """A card whose weights were looked at; that of a folder under any licence, to be read."""
     from microtome.models.registry import EncoderOptions, folder_card, load_card
+    from microtome.slides.storage import is_remote
 
     licences = list(allow_licence)
-    if Path(model).is_dir():
+    if Path(model).is_dir() or is_remote(model):
         licences.append(folder_card(model).licence)
     return load_card(model, EncoderOptions(allow_licences=tuple(licences)))
 

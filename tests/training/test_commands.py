@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from microtome_training.commands import app, next_steps
+from microtome_training.commands import app
 from microtome_training.reading import shipped_recipes
 
 RUN = CliRunner()
@@ -47,23 +47,6 @@ def test_weights_that_may_not_be_used_are_refused_before_any_work(tmp_path: Path
     done = RUN.invoke(app, ["kimia-reference", "--data", "folder:x", "--json"])
     assert done.exit_code == 1
     assert json.loads(done.stdout)["error"]["cause"] == "licence-refused"
-
-
-@pytest.mark.parametrize(
-    ("out", "steps"),
-    [
-        ("models/x", ["microtome index SOURCE --atlas URI --model models/x"]),
-        (
-            "s3://bucket/a/x/",
-            [
-                "aws s3 cp --recursive --exclude 'training/*' s3://bucket/a/x x",
-                "microtome index SOURCE --atlas URI --model x",
-            ],
-        ),
-    ],
-)
-def test_what_to_type_next_works_wherever_the_model_lies(out: str, steps: list[str]) -> None:
-    assert next_steps(out).splitlines() == steps
 
 
 def test_a_ray_job_names_the_command_as_microtome_does() -> None:

@@ -16,7 +16,7 @@ from microtome.config import GridSettings, MppSettings
 from microtome.datasets.labelled import load_dataset
 from microtome.engine.slide_work import SlideWork
 from microtome.errors import SettingError, TrainingDiverged
-from microtome.models.registry import load_encoder
+from microtome.models.registry import load_card, load_encoder
 from microtome.slides.slide import SlideRef
 from microtome_training.reading import load_recipe
 from microtome_training.recipe import Recipe
@@ -127,6 +127,7 @@ def test_ray_data_feeds_from_a_bucket_and_the_run_is_kept_in_it(
     assert first.card.dim == 32
     stored = {key.partition("/model/")[2] for key in s3.listed(out)}
     assert {"card.json", "weights.safetensors", "training/log.csv"} <= stored
+    assert load_card(out) == first.card  # as `index --model` takes it
     kept = {key for key in stored if key.endswith("state.json")}
     assert len(kept) == 1
 

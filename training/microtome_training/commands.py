@@ -118,17 +118,6 @@ def print_summary(summary: FitSummary) -> None:
         err.print(note, style="yellow", markup=False)
     found = ", ".join(f"{name} {value:.4g}" for name, value in card.metrics.items())
     err.print(f"[bold]{card.name}[/] ({card.model_id}), {card.dim} values; held out: {found}")
-    err.print(next_steps(summary.out), style="dim", markup=False)
-
-
-def next_steps(out: str) -> str:
-    """What to type to index with the model; models are read from folders of this machine."""
-    from microtome.slides.storage import is_remote
-
-    if not is_remote(out):
-        return f"microtome index SOURCE --atlas URI --model {out}"
-    name = out.rstrip("/").rpartition("/")[2]
-    return (
-        f"aws s3 cp --recursive --exclude 'training/*' {out.rstrip('/')} {name}\n"
-        f"microtome index SOURCE --atlas URI --model {name}"
+    err.print(
+        f"microtome index SOURCE --atlas URI --model {summary.out}", style="dim", markup=False
     )

@@ -4,6 +4,7 @@
     starter                       untrained, needs no file, see `starter`
     statistics                    the part of it that has no weights, see `statistics`
     some/folder                   a checkpoint: card.json and weights.safetensors
+    s3://bucket/folder            the same in an object store; see `fetching`
     timm:resnet18.a1_in1k         any timm network with its pretrained weights from the hub
     timm:hf-hub:owner/model       the same from anyone's hub repository
     timm:resnet18@file:PATH       with weights from a safetensors file
@@ -25,6 +26,7 @@ from microtome.models.card import ModelCard, Preprocessing
 from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
 from microtome.models.licence import check_licence
 from microtome.models.starter_card import STARTER_CARD, STATISTICS_CARD
+from microtome.slides.storage import is_remote
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +69,7 @@ def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchE
         ModelNotFound: no such model, or its weights can't be had here.
         CheckpointInvalid: the folder isn't what its card says.
         LicenceRefused: the weights' licence isn't permissive and wasn't allowed by name.
+        ModelError: the store that the folder lies in refuses, or there is no room for a copy.
         SettingError: the name or the options can't be right.
     """
     from microtome.models.torch_encoder import TorchEncoder
@@ -89,9 +92,11 @@ def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)[0]
     from microtome.models.checkpoint import read_weights
+    from microtome.models.fetching import local_copy
 
     card = _allowed_card(name, options)
-    read_weights(name, card)
+    with local_copy(name) as folder:
+        read_weights(folder, card)
     return card
 
 
@@ -101,11 +106,13 @@ def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)
     from microtome.models.checkpoint import load_checkpoint
+    from microtome.models.fetching import local_copy
 
     if name in shipped_cards():
         return load_checkpoint(SHIPPED / name)
     _allowed_card(name, options)
-    return load_checkpoint(name)
+    with local_copy(name) as folder:
+        return load_checkpoint(folder)
 
 
 @cache
@@ -170,9 +177,13 @@ def folder_card(folder: str) -> ModelCard:
     Raises:
         ModelNotFound: there is no such folder.
         CheckpointInvalid: it has no card, or no valid one.
+        ModelError: the store that it lies in refuses, or can't be reached.
     """
     from microtome.models.checkpoint import read_card
+    from microtome.models.fetching import stored_card
 
+    if is_remote(folder):
+        return stored_card(folder)
     if not Path(folder).is_dir():
         raise ModelNotFound(
             f"there is no model {folder!r}, nor a folder of that name",

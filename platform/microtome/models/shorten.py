@@ -7,6 +7,7 @@ from dataclasses import replace
 from microtome.errors import SettingError
 from microtome.models.card import ModelCard
 from microtome.models.checkpoint import load_checkpoint, save_checkpoint
+from microtome.models.fetching import local_copy
 from microtome.models.lgffem import LGFFEM
 
 
@@ -16,7 +17,7 @@ def shorten_checkpoint(folder: str, target: str, dim: int) -> ModelCard:
     It is a model of its own, with its own id; metrics measured on the longer vectors aren't kept.
 
     Args:
-        folder: checkpoint of an LGFFEM.
+        folder: checkpoint of an LGFFEM, of this machine or a store.
         target: where the new one goes.
         dim: one of its `matryoshka_dims`.
 
@@ -24,7 +25,8 @@ def shorten_checkpoint(folder: str, target: str, dim: int) -> ModelCard:
         SettingError: the model wasn't trained for prefixes of this length.
         CheckpointInvalid: the folder isn't what its card says.
     """
-    card, module = load_checkpoint(folder)
+    with local_copy(folder) as copy:
+        card, module = load_checkpoint(copy)
     trained = module.config.matryoshka_dims if isinstance(module, LGFFEM) else ()
     if not isinstance(module, LGFFEM) or dim not in trained:
         lengths = ", ".join(str(length) for length in trained) or "none"
