@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from microtome.search.region_result import RegionResult
     from microtome.search.result import SearchResult
     from microtome.search.slide_result import SlideResult
+    from microtome.search.spread import Spread
 
 Level = Literal["tile", "region", "slide", "case"]
 Method = Literal["mosaic", "mean", "votes"]
@@ -25,8 +26,6 @@ Method = Literal["mosaic", "mean", "votes"]
 ALPHA: Final = 0.05
 
 _LEVELS: Final[dict[str, tuple[Level, ...]]] = {
-    "--spread": ("tile",),
-    "--min-score": ("tile",),
     "--alpha": ("tile",),
     "--site-column": ("tile",),
     "--method": ("slide", "case"),
@@ -62,6 +61,22 @@ class Wish:
     def said(self, flag: str) -> bool:
         """Whether a flag was given."""
         return getattr(self, flag.removeprefix("--").replace("-", "_")) is not None
+
+    @property
+    def told_alpha(self) -> float | None:
+        """Of the verdict; None where none is wanted."""
+        return (ALPHA if self.alpha is None else self.alpha) or None
+
+    @property
+    def spreading(self) -> Spread | None:
+        """What was said by `--spread`.
+
+        Raises:
+            SettingError: it can't be read.
+        """
+        from microtome.search.spread import Spread
+
+        return None if self.spread is None else Spread.parse(self.spread)
 
 
 class Result(Protocol):
@@ -144,9 +159,8 @@ def _tiles(atlas: Atlas, query: Query, wish: Wish) -> SearchResult:
     from microtome.search.result import SearchSettings
     from microtome.search.searcher import Searcher
     from microtome.search.site_bias import usual_columns
-    from microtome.search.spread import Spread
 
-    alpha = ALPHA if wish.alpha is None else wish.alpha
+    alpha = wish.told_alpha
     settings = SearchSettings(
         k=wish.k,
         where=wish.where,
@@ -154,9 +168,9 @@ def _tiles(atlas: Atlas, query: Query, wish: Wish) -> SearchResult:
         model_id=_model_id(atlas, wish),
         query_mpp=wish.query_mpp,
         exact=wish.exact,
-        spread=Spread.parse(wish.spread) if wish.spread is not None else None,
+        spread=wish.spreading,
         min_score=wish.min_score,
-        calibrating=Calibrating(alpha) if alpha else None,
+        calibrating=None if alpha is None else Calibrating(alpha),
         site_columns=tuple(wish.site_column or usual_columns(atlas)),
     )
     return Searcher(atlas, _encoder(atlas, wish)).search(query, settings)
@@ -180,6 +194,8 @@ def _regions(atlas: Atlas, query: Query, wish: Wish) -> RegionResult:
         model_id=_model_id(atlas, wish),
         query_mpp=wish.query_mpp,
         exact=wish.exact,
+        spread=wish.spreading,
+        min_score=wish.min_score,
     )
     result = RegionSearcher(atlas, _encoder(atlas, wish)).search(query, settings)
     if wish.geojson is not None:
@@ -200,6 +216,8 @@ def _slides(atlas: Atlas, query: Query, wish: Wish, level: Literal["slide", "cas
         model_id=_model_id(atlas, wish),
         query_mpp=wish.query_mpp,
         exact=wish.exact,
+        spread=wish.spreading,
+        min_score=wish.min_score,
     )
     return SlideSearcher(atlas, _encoder(atlas, wish)).search(query, settings)
 

@@ -75,7 +75,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         str | None,
         typer.Option(
             help="Ask a server in an atlas's stead; a token is taken from MICROTOME_TOKEN. "
-            "It tells neither whether matches are good nor what sites explain.",
+            "It judges matches where it searches the whole atlas, without --where.",
             metavar="URL",
         ),
     ] = None,
@@ -109,14 +109,21 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     spread: Annotated[
         str | None,
         typer.Option(
-            help="At most N hits of one slide_id, case_id or other column.", metavar="COLUMN=N"
+            help="At most N hits of one slide_id, case_id or other column; slides over case_id or "
+            "another, cases over another.",
+            metavar="COLUMN=N",
         ),
     ] = None,
-    min_score: Annotated[float | None, typer.Option(help="Least cosine of a hit, -1 to 1.")] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Least score of a hit, -1 to 1; not of slides and cases compared by votes."
+        ),
+    ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
-            help="Say where nothing found is a good match; of queries that have one, at most this "
+            help="Say where no tile found is a good match; of queries that have one, at most this "
             "share is told so. 0 leaves it out.",
             show_default=str(ALPHA),
         ),

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from microtome.search.query import Query
 
 LOCAL: Final = {
-    "--alpha": "a server doesn't say whether a match is good",
-    "--site-column": "a server doesn't say what sites explain",
     "--as-of": "a server answers from the atlas as it is now",
     "--allow-licence": "a server embeds with the models that it has loaded",
     "--gallery": "a gallery's pictures are read from the atlas's slides",
@@ -47,11 +45,14 @@ def ask_server(server: str, query: Query, wish: Wish) -> Answer:
             raise SettingError(
                 f"{flag} can't be asked of a server: {why}", remedy="It is for --atlas."
             )
-    level_of(wish, query)
+    level = level_of(wish, query)
     if wish.geojson is not None:
         check_geojson(wish.geojson)
     with Client(server) as client:
-        answer = _ask(client, query, _options(wish))
+        options = _options(wish)
+        if level == "tile":
+            options |= _trusting(client, query, wish)
+        answer = _ask(client, query, options)
     if wish.geojson is not None:
         write_geojson(wish.geojson, _geojson(answer))
     return answer
@@ -65,9 +66,7 @@ def _geojson(answer: Answer) -> dict[str, Any]:
 
 
 def _options(wish: Wish) -> SearchOptions:
-    from microtome.search.spread import Spread
-
-    spread = Spread.parse(wish.spread) if wish.spread is not None else None
+    spread = wish.spreading
     return {
         "level": wish.level,
         "k": wish.k,
@@ -80,6 +79,17 @@ def _options(wish: Wish) -> SearchOptions:
         "exact": wish.exact,
         "method": wish.method,
     }
+
+
+def _trusting(client: Client, query: Query, wish: Wish) -> SearchOptions:
+    """What makes a server tell how far its hits can be trusted, as a search of an atlas does."""
+    from microtome.search.query import RegionQuery, TileQuery
+    from microtome.search.site_bias import usual_among
+
+    columns = tuple(wish.site_column or ())
+    if not columns and isinstance(query, TileQuery | RegionQuery):  # others are of no site
+        columns = usual_among(client.atlas().fields)
+    return {"alpha": wish.told_alpha, "site_columns": columns}
 
 
 def _ask(client: Client, query: Query, options: SearchOptions) -> Answer:

@@ -29,6 +29,8 @@ class Ask:
         query_mpp: µm per pixel of a picture; None is the atlas's.
         exact: compare with every vector, past any index.
         method: how slides and cases are compared; None is the usual.
+        alpha: have it told whether the best match is a good one; see `Calibrating`.
+        site_columns: have it told how much of the ranking these explain.
     """
 
     query: Query
@@ -43,6 +45,8 @@ class Ask:
     query_mpp: float | None = None
     exact: bool = False
     method: Method | None = None
+    alpha: float | None = None
+    site_columns: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:

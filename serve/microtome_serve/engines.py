@@ -36,10 +36,12 @@ from microtome.search.query import (
     VectorQuery,
 )
 from microtome.search.result import SearchSettings
+from microtome.search.trust import UNJUDGED, Trust
 from microtome_serve.access import Access
 from microtome_serve.asking import Ask, EmbedWanted
 from microtome_serve.facts import Facts
 from microtome_serve.filters import compile_filter
+from microtome_serve.judging import LaterCalibrations
 from microtome_serve.levels import Levels, Result, tile_settings
 from microtome_serve.limits import MOST_TILES
 from microtome_serve.metrics import ATLAS_VERSION, SEARCHES, TALLY
@@ -70,7 +72,8 @@ class Engines:
         self._encoders = encoders
         self._most_tiles = most_tiles
         self._compiled: tuple[str, pa.Schema | None, str | None] = "", None, None
-        self._levels = {slot: Levels(atlas, encoder) for slot, encoder in encoders.items()}
+        trust = Trust(atlas, LaterCalibrations(atlas))
+        self._levels = {slot: Levels(atlas, encoder, trust) for slot, encoder in encoders.items()}
 
     def embed(self, wanted: EmbedWanted, answers: Slot) -> Answer:
         """Vectors of pictures, as a search would make them: see `schemas.EmbedAnswer`.
@@ -246,7 +249,17 @@ def told(result: Result, access: Access, ask: Ask) -> Answer:
         "method": facts.get("method"),
         "tiles_version": facts["tiles_version"],
         "coverage": facts["coverage"],
-        "notes": [note for note in facts["notes"] if whole or FOR_OPERATORS not in note],
+        "notes": list(facts["notes"] if whole else filter(None, map(_for_readers, facts["notes"]))),
+        "verdict": facts.get("verdict"),
+        "site_bias": facts.get("site_bias", []),
+        "remarks": facts.get("remarks", []),
         "hits": hits[ask.offset :],
         "next_offset": ask.depth if len(hits) == ask.depth else None,
     }
+
+
+def _for_readers(note: str) -> str:
+    """A note without what is for operators; empty where nothing else is in it."""
+    if FOR_OPERATORS not in note:
+        return note
+    return UNJUDGED if note.startswith(UNJUDGED) else ""

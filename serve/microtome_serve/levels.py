@@ -5,6 +5,7 @@ from __future__ import annotations
 from microtome.atlas.atlas import Atlas
 from microtome.errors import SettingError
 from microtome.models.encoder import Encoder
+from microtome.search.calibration import Calibrating
 from microtome.search.filters import all_of
 from microtome.search.finder import Finders
 from microtome.search.polygon_query import PolygonQuery
@@ -16,6 +17,7 @@ from microtome.search.searcher import Searcher
 from microtome.search.slide_result import SlideResult, SlideSettings
 from microtome.search.slide_searcher import SlideSearcher
 from microtome.search.spread import Spread
+from microtome.search.trust import Trust
 from microtome_serve.asking import Ask
 
 Result = SearchResult | RegionResult | SlideResult
@@ -27,11 +29,12 @@ class Levels:
     Args:
         atlas: what is searched.
         encoder: embeds what is asked with; its card is asked for only when it is needed.
+        trust: judges which tiles were found.
     """
 
-    def __init__(self, atlas: Atlas, encoder: Encoder) -> None:
+    def __init__(self, atlas: Atlas, encoder: Encoder, trust: Trust) -> None:
         finders = Finders(atlas)
-        self.tiles = Searcher(atlas, encoder, finders)
+        self.tiles = Searcher(atlas, encoder, finders, trust)
         self._regions = RegionSearcher(atlas, encoder, finders)
         self._slides = SlideSearcher(atlas, encoder, finders=finders)
 
@@ -49,8 +52,10 @@ class Levels:
         """
         if ask.level == "tile":
             return self.tiles.search(ask.query, tile_settings(ask, model_id, chosen, rows))
-        if ask.spread is not None or ask.min_score is not None:
-            raise SettingError(f"spread and min_score are for tiles, not for the level {ask.level}")
+        if ask.alpha is not None or ask.site_columns:
+            raise SettingError(
+                f"alpha and site_columns are for tiles, not for the level {ask.level}"
+            )
         if ask.level == "region":
             return self._search_regions(ask, model_id, all_of(chosen or "", rows or ""))
         settings = SlideSettings(
@@ -62,6 +67,8 @@ class Levels:
             model_id=model_id,
             query_mpp=ask.query_mpp,
             exact=ask.exact,
+            spread=_spread(ask),
+            min_score=ask.min_score,
             visible=rows,
         )
         return self._slides.search(ask.query, settings)
@@ -76,6 +83,8 @@ class Levels:
             model_id=model_id,
             query_mpp=ask.query_mpp,
             exact=ask.exact,
+            spread=_spread(ask),
+            min_score=ask.min_score,
         )
         return self._regions.search(ask.query, settings)
 
@@ -89,6 +98,12 @@ def tile_settings(ask: Ask, model_id: str, chosen: str | None, rows: str | None)
         model_id=model_id,
         query_mpp=ask.query_mpp,
         exact=ask.exact,
-        spread=None if ask.spread is None else Spread(*ask.spread),
+        spread=_spread(ask),
         min_score=ask.min_score,
+        calibrating=None if ask.alpha is None else Calibrating(ask.alpha),
+        site_columns=ask.site_columns,
     )
+
+
+def _spread(ask: Ask) -> Spread | None:
+    return None if ask.spread is None else Spread(*ask.spread)

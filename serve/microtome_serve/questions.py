@@ -14,6 +14,7 @@ from microtome_serve.asking import Ask, Level, Method
 from microtome_serve.filters import Condition
 
 MOST_VECTORS: Final = 64
+MOST_COLUMNS: Final = 8
 MOST_PX: Final = 2**31 - 1
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -170,6 +171,21 @@ class SearchOptions(Strict):
     method: Method | None = Field(
         default=None, description="How slides and cases are compared, if not in the usual way."
     )
+    alpha: FiniteFloat | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Have it told whether the best tile is a good match: of queries that have one, "
+        "at most this share is said to have none. Of a part of the atlas that isn't told.",
+        examples=[0.05],
+    )
+    site_columns: list[Id] = Field(
+        default=[],
+        max_length=MOST_COLUMNS,
+        description="Have it told how much of the ranking of tiles these columns explain, which "
+        "say where, or by what, slides were scanned.",
+        examples=[["site"]],
+    )
 
     def ask(self, query: Query) -> Ask:
         """The question for the graph."""
@@ -186,6 +202,8 @@ class SearchOptions(Strict):
             query_mpp=self.query_mpp,
             exact=self.exact,
             method=self.method,
+            alpha=self.alpha,
+            site_columns=tuple(dict.fromkeys(self.site_columns)),
         )
 
 
@@ -203,6 +221,12 @@ class SearchRequest(SearchOptions):
                     "filter": [{"field": "site", "operator": "=", "value": "north"}],
                 },
                 {
+                    "queries": [{"kind": "tile", "tile_id": "0f" * 16}],
+                    "exclude": "case",
+                    "alpha": 0.05,
+                    "site_columns": ["site"],
+                },
+                {
                     "queries": [
                         {
                             "kind": "region",
@@ -215,7 +239,11 @@ class SearchRequest(SearchOptions):
                     ],
                     "spread": {"field": "case_id", "most": 1},
                 },
-                {"queries": [{"kind": "slide", "slide_id": "a.svs"}], "level": "case"},
+                {
+                    "queries": [{"kind": "slide", "slide_id": "a.svs"}],
+                    "level": "case",
+                    "spread": {"field": "site", "most": 2},
+                },
             ]
         },
     )

@@ -58,6 +58,34 @@ class RegionHit(BaseModel):
     metadata: dict[str, Any] = Field(description="The manifest's columns; dates as ISO 8601 text.")
 
 
+class Verdict(BaseModel):
+    """Whether the best match is a good one, told by what tiles of the atlas find among others."""
+
+    no_good_match: bool | None = Field(description="null where it can't be told.")
+    score: float = Field(description="Of the best match.")
+    p_value: float = Field(description="Share of tiles due a match that score as little.")
+    threshold: float | None = Field(
+        description="A score below it is no good match; null where too few tiles tell."
+    )
+    alpha: float
+    tiles: int = Field(description="How many scores that rests on.")
+    parts: int = Field(description="Of the query, of which the best scores so.")
+
+
+class SiteBias(BaseModel):
+    """How much of the ranking the query's own site explains; of hits of other cases."""
+
+    column: str
+    value: Any = Field(description="What it says of the query's slide.")
+    hits: int = Field(description="Of those whose site is known.")
+    same: int = Field(description="Of those that are of the query's site.")
+    expected: float = Field(description="Share of them by chance.")
+    observed: float = Field(description="Share of them that was found.")
+    excess: float | None = Field(
+        description="(observed − expected) / (1 − expected); null where that says nothing."
+    )
+
+
 class Answer(BaseModel):
     """What was found for one query."""
 
@@ -68,6 +96,13 @@ class Answer(BaseModel):
     tiles_version: int = Field(description="The version of the atlas that was searched.")
     coverage: float = Field(description="Share of what was searched that has such a vector.")
     notes: list[str] = Field(description="What a reader of the hits should know.")
+    verdict: Verdict | None = Field(
+        description="Where `alpha` was said; null where nothing was judged, and notes say why."
+    )
+    site_bias: list[SiteBias] = Field(
+        description="Of `site_columns` that tell the query's site; hits on pages before count."
+    )
+    remarks: list[str] = Field(description="How far to trust the hits: that in words.")
     hits: list[TileHit] | list[RegionHit] | list[SlideHit] = Field(
         description="Best first, of the level's kind."
     )

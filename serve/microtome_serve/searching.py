@@ -1,8 +1,8 @@
 """`SearchReplica`: the deployment that holds the atlas and answers what looks alike.
 
 Questions that need no picture come many at once and are searched together. The others, which read
-slides, embed or compare whole slides, have threads of their own, and may take half of a replica's
-places at most: however many of them come, the quick ones find their way.
+slides, embed, compare whole slides or count sites, have threads of their own, and may take half of
+a replica's places at most: however many of them come, the quick ones find their way.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ class Asked:
 
     @property
     def is_quick(self) -> bool:
-        """Whether there is nothing to read or to embed for it, so that it can go with others."""
-        return self.ask.level == "tile" and isinstance(self.ask.query, TileQuery | VectorQuery)
+        """Whether there is nothing to read, to embed or to count for it: it can go with others."""
+        plain = self.ask.level == "tile" and not self.ask.site_columns
+        return plain and isinstance(self.ask.query, TileQuery | VectorQuery)
 
 
 class SearchReplica:

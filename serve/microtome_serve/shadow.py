@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from microtome.search.query import VectorQuery
@@ -58,7 +58,8 @@ class Shadow:
     def _compare(self, engines: Engines, answered: Answered) -> None:
         started = time.monotonic()
         try:
-            other = engines.answer(answered.access, answered.ask, self._following.choice.other)
+            ask = replace(answered.ask, alpha=None, site_columns=())  # only hits are compared
+            other = engines.answer(answered.access, ask, self._following.choice.other)
         except Exception:  # noqa: BLE001 - whatever it is, the one who asked has an answer
             self._following.note(Compared(failed=1))
             return

@@ -203,8 +203,10 @@ def test_what_is_found_follows_the_query_unless_it_is_said(query: Query, level: 
         (["--site-column", "hospital"], "'hospital'"),
         (["--method", "mean"], "--method says nothing where a tile is looked for"),
         (["--geojson", "a.geojson"], "--geojson says nothing where a tile"),
-        (["--level", "slide", "--spread", "site=1"], "--spread says nothing where a slide"),
-        (["--level", "region", "--min-score", "0"], "--min-score says nothing where a region"),
+        (["--level", "slide", "--spread", "slide_id=1"], "slide_id says nothing where a slide"),
+        (["--level", "case", "--spread", "case_id=1"], "case_id says nothing where a case"),
+        (["--level", "slide", "--min-score", "0"], "min_score says nothing where slides or cases"),
+        (["--level", "region", "--alpha", "0.1"], "--alpha says nothing where a region"),
         (["--level", "region"], "is no region"),
         (["--level", "region", "--geojson", "a.txt"], ".geojson"),
         (["--level", "region", "--geojson", "nowhere/a.geojson"], "no folder"),
@@ -229,8 +231,6 @@ def test_somewhere_must_be_searched() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--alpha", "0.1"],
-        ["--site-column", "site"],
         ["--as-of", "2026-01-01"],
         ["--gallery", "a.html"],
         ["--allow-licence", "MIT"],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from microtome.client import AsyncClient, Client, Patience, by_slide, by_tile
-from microtome.client.answers import RegionHit, SlideHit, TileHit
+from microtome.client.answers import RegionHit, SiteBias, SlideHit, TileHit, Verdict
 from microtome.errors import (
     AnswerUnreadable,
     QueryUnreadable,
@@ -64,6 +64,28 @@ def test_an_answer_is_read_into_values(server, client):
     assert (answer.model_name, answer.notes, answer.next_offset) == ("tissue", ("a note",), None)
     assert answer.to_json() == ANSWER
     assert answer.rows()[0]["site"] == "north"
+    assert (answer.verdict, answer.site_bias, answer.remarks) == (None, (), ())
+
+
+def test_how_far_hits_can_be_trusted_is_read_into_values(server, client):
+    verdict = {
+        "no_good_match": False,
+        "score": 0.9,
+        "p_value": 0.5,
+        "threshold": 0.4,
+        "alpha": 0.05,
+        "tiles": 499,
+        "parts": 1,
+    }
+    bias = {"column": "site", "value": "north", "hits": 9, "same": 3, "expected": 0.5}
+    bias |= {"observed": 1 / 3, "excess": -1 / 3}
+    told = {"verdict": verdict, "site_bias": [bias], "remarks": ["a good match"]}
+    server.replies = [results(ANSWER | told)]
+    answer = client.search_tile("0f" * 16, alpha=0.05, site_columns=["site"])
+    assert answer.verdict == Verdict(**verdict)
+    assert answer.site_bias == (SiteBias(**bias),)
+    assert answer.remarks == ("a good match",)
+    assert (body_of(server)["alpha"], body_of(server)["site_columns"]) == (0.05, ["site"])
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,8 @@ def vector() -> dict:
         {"exclude": "case"},
         {"spread": {"field": "site", "most": 1}},
         {"min_score": -1.0},
+        {"alpha": 0.2},
+        {"site_columns": ["site", "age"]},
         {"offset": 3},
     ],
     ids=lambda options: next(iter(options), "plain"),
@@ -276,6 +278,18 @@ def test_a_search_finds_its_own_and_says_nothing_of_others(clients, others, leve
         nothing = clients["nothing"].post("/v1/search", json=asked).json()["results"][0]
         assert nothing["hits"] == []
         assert nothing["coverage"] in {0.0, 1.0}  # a share of the others' tiles would tell of them
+
+
+def test_how_far_hits_can_be_trusted_is_told_of_its_own_alone(clients, things, others):
+    asked = search(QUERIES[0], alpha=0.5, site_columns=["site", "age"], exclude="slide", k=100)
+    answer = asked(clients["north"], things["north/a"])
+    told = answer.json()["results"][0]
+    assert not held(answer, others)
+    assert told["verdict"] is None
+    assert any("not judged" in note and "left out" in note for note in told["notes"])
+    assert told["site_bias"] == []  # its only other slide is of the query's case
+    everything = asked(clients["all"], things["north/a"]).json()["results"][0]
+    assert {bias["column"] for bias in everything["site_bias"]} == {"site", "age"}
 
 
 def test_a_search_by_its_own_things_finds_no_others(clients, things, others):

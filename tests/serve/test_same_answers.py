@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ def microtome(*words: str | Path) -> Result:
     return CliRunner().invoke(cli.app, [str(word) for word in words])
 
 
-def hits(*words: str | Path) -> list[dict[str, Any]]:
+def told(*words: str | Path) -> dict[str, Any]:
     done = microtome("search", *words, "--json")
     assert done.exit_code == 0, done.output
-    found: list[dict[str, Any]] = json.loads(done.stdout)["hits"]
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def hits(*words: str | Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = told(*words)["hits"]
     return found
 
 
@@ -53,13 +59,38 @@ def test_a_server_finds_what_the_atlas_holds(
     assert [hit["tile_id"] for hit in there] == [hit["tile_id"] for hit in here]
 
 
-def test_slides_are_asked_of_a_server_too(server: str, served_folder: Path) -> None:
-    words = ["slide:north/a", "-k", "3", "--exclude", "slide"]
+def test_a_server_tells_how_far_its_hits_can_be_trusted(
+    server: str, served_folder: Path, pink: str
+) -> None:
+    words = [pink, "-k", "12", "--exclude", "case", "--alpha", "0.3"]
+    here = told(*words, "--atlas", served_folder / "atlas")
+    assert here["verdict"]
+    assert [bias["column"] for bias in here["site_bias"]] == ["site"]
+
+    until_s = time.monotonic() + 60.0
+    while (there := told(*words, "--server", server))["verdict"] is None:
+        assert "isn't known yet" in there["notes"][0]
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
+
+    for name in ("verdict", "site_bias", "remarks", "notes"):
+        assert there[name] == here[name], name
+
+
+@pytest.mark.parametrize(
+    "further",
+    [[], ["--spread", "site=1"], ["--level", "case", "--spread", "site=1", "--min-score", "0.1"]],
+)
+def test_slides_are_asked_of_a_server_too(
+    server: str, served_folder: Path, further: list[str]
+) -> None:
+    words = ["slide:north/a", "-k", "3", "--exclude", "slide", *further]
 
     there = hits(*words, "--server", server)
     here = hits(*words, "--atlas", served_folder / "atlas")
 
-    assert [hit["slide_id"] for hit in there] == [hit["slide_id"] for hit in here]
+    assert there
+    assert [hit["slides"] for hit in there] == [hit["slides"] for hit in here]
 
 
 def test_people_read_a_table(server: str, pink: str) -> None:

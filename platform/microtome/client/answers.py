@@ -104,6 +104,52 @@ Hit = TileHit | RegionHit | SlideHit
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the best tile is a good match.
+
+    Attributes:
+        no_good_match: whether nothing found looks alike; None where that can't be told.
+        score: of the best.
+        p_value: share of the atlas's tiles, due a match, that score as little.
+        threshold: a score below it is no good match; None where too few tiles tell.
+        alpha: of queries that have a good match, at most this share is said to have none.
+        tiles: how many scores that rests on.
+        parts: of the query, of which the best scores so.
+    """
+
+    no_good_match: bool | None
+    score: float
+    p_value: float
+    threshold: float | None
+    alpha: float
+    tiles: int
+    parts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SiteBias:
+    """How much of the ranking the query's own site explains; of hits of other cases.
+
+    Attributes:
+        column: that tells the site.
+        value: what it says of the query's slide.
+        hits: of those whose site is known.
+        same: of those that are of the query's site.
+        expected: share of them by chance, 0 to 1.
+        observed: share of them that was found.
+        excess: (observed − expected) / (1 − expected); None where that says nothing.
+    """
+
+    column: str
+    value: Any
+    hits: int
+    same: int
+    expected: float
+    observed: float
+    excess: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What was found for one query.
 
@@ -117,6 +163,9 @@ class Answer:
         hits: best first; of the kind that the level says.
         next_offset: `offset` of the next page; None on the last.
         method: how slides or cases were compared.
+        verdict: how good the best tile is, where `alpha` was said; None where notes say why not.
+        site_bias: of those `site_columns` that tell the query's site.
+        remarks: how far to trust the hits: that in words.
     """
 
     level: str
@@ -128,6 +177,9 @@ class Answer:
     hits: tuple[Hit, ...]
     next_offset: int | None = None
     method: str | None = None
+    verdict: Verdict | None = None
+    site_bias: tuple[SiteBias, ...] = ()
+    remarks: tuple[str, ...] = ()
     said: Json = field(default_factory=dict, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -250,9 +302,18 @@ def known(kind: type[Told], said: Json, /, **read: Any) -> Told:
 
 def answer(said: Json) -> Answer:
     """One query's answer."""
-    level = said.get("level", "tile")
-    hits = tuple(_hit(level, hit) for hit in said.get("hits", ()))
-    return known(Answer, said, level=level, hits=hits, notes=tuple(said["notes"]), said=said)
+    level, verdict = said.get("level", "tile"), said.get("verdict")
+    return known(
+        Answer,
+        said,
+        level=level,
+        hits=tuple(_hit(level, hit) for hit in said.get("hits", ())),
+        notes=tuple(said["notes"]),
+        verdict=known(Verdict, verdict) if verdict else None,
+        site_bias=tuple(known(SiteBias, bias) for bias in said.get("site_bias", ())),
+        remarks=tuple(said.get("remarks", ())),
+        said=said,
+    )
 
 
 def answers(said: Json) -> tuple[Answer, ...]:

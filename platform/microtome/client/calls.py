@@ -48,6 +48,9 @@ class SearchOptions(TypedDict, total=False):
     query_mpp: µm per pixel of a picture.
     exact: compare with every vector, past any index.
     method: mosaic, mean or votes: how slides and cases are compared.
+    alpha: have it told whether the best tile is a good match: of queries that have one, at most
+        this share is said to have none.
+    site_columns: have it told how much of the ranking of tiles these columns explain.
     """
 
     level: Literal["tile", "region", "slide", "case"] | None
@@ -61,6 +64,8 @@ class SearchOptions(TypedDict, total=False):
     query_mpp: float | None
     exact: bool
     method: Literal["mosaic", "mean", "votes"] | None
+    alpha: float | None
+    site_columns: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,187 @@
+"""How far hits can be trusted, told by a server: to whom, when, and at whose cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from threading import Event
+
+import numpy as np
+import pytest
+
+from microtome.errors import SettingError
+from microtome.search import calibration as calibration_module
+from microtome.search.calibration import Calibrating, Calibrations
+from microtome.search.query import TileQuery, VectorQuery
+from microtome.search.result import SearchSettings
+from microtome.search.searcher import Searcher
+from microtome_serve import judging
+from microtome_serve.access import Access
+from microtome_serve.asking import Ask
+from microtome_serve.engines import Engines
+from microtome_serve.filters import Condition
+from microtome_serve.searching import Asked
+from support.coloured_atlas import MeanColour
+from support.sited_atlas import MadeSlide, make_atlas, tile_id
+
+OPERATOR = Access("all", "operator")
+READER = Access("reader", "reader")
+NORTH = Access("north", "reader", "site = 'north'")
+SOON_S = 30.0
+UNJUDGED = "whether the best match is a good one was not judged"
+
+
+def made_slides(sites: str) -> list[MadeSlide]:
+    """Slides of three tiles, each a case, whose vectors give their site away: n, s or w."""
+    slides = []
+    for number in range(24):
+        draw = np.random.default_rng(number)
+        site = ("north", "south", "west")[number % 3]
+        vectors = draw.normal(size=(3, 6)) + 4 * np.eye(6)[number % 3]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        if site[0] in sites:
+            slides.append(MadeSlide(f"s{number:02}", vectors, f"c{number}", site))
+    return slides
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory):
+    return make_atlas(str(tmp_path_factory.mktemp("judged") / "atlas"), made_slides("nsw"))
+
+
+@pytest.fixture
+def engines(atlas):
+    return Engines(atlas, {"model": MeanColour()})
+
+
+def answer(engines, access=OPERATOR, query=None, **asked):
+    query = query or TileQuery(tile_id(0))
+    options = {"exclude": "case", "model": "made"} | asked
+    return engines.answer(access, Ask(query, **options), "model")
+
+
+def judged(engines, access=OPERATOR, **asked):
+    """The first answer that holds a verdict."""
+    until_s = time.monotonic() + SOON_S
+    while time.monotonic() < until_s:
+        found = answer(engines, access, alpha=0.1, **asked)
+        if found["verdict"] is not None:
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"nothing is judged: {found['notes']}")
+
+
+@pytest.mark.parametrize(
+    ("query", "exclude"),
+    [(TileQuery(tile_id(0)), "case"), (VectorQuery(-np.ones((1, 6), np.float32)), "none")],
+)
+def test_the_verdict_comes_soon_and_is_that_of_the_library(atlas, engines, query, exclude):
+    found = judged(engines, query=query, exclude=exclude)
+    wanted = SearchSettings(exclude=exclude, calibrating=Calibrating(0.1))
+    here = Searcher(atlas).search(query, wanted)
+    assert found["verdict"] == here.verdict.to_json()
+    assert found["remarks"] == list(here.remarks)
+    assert set(found["notes"]) == set(here.notes)
+
+
+def test_nobody_waits_for_a_calibration(engines, monkeypatch):
+    begun, end = Event(), Event()
+    find = Calibrations.find
+
+    def slowly(self, *what):
+        begun.set()
+        assert end.wait(SOON_S)
+        return find(self, *what)
+
+    monkeypatch.setattr(Calibrations, "find", slowly)
+    try:
+        for _ in range(3):
+            found = answer(engines, alpha=0.1)
+            assert (len(found["hits"]), found["verdict"]) == (10, None)
+            assert found["notes"] == [f"{UNJUDGED}: {judging.NOT_YET}"]
+        assert begun.wait(SOON_S)
+    finally:
+        end.set()
+    assert judged(engines)["verdict"]["no_good_match"] is False
+
+
+def test_without_alpha_nothing_is_looked_for(engines, monkeypatch):
+    monkeypatch.setattr(Calibrations, "find", lambda *_: pytest.fail("looked for"))
+    found = answer(engines)
+    assert (found["verdict"], found["site_bias"], found["notes"]) == (None, [], [])
+
+
+@pytest.mark.parametrize(
+    ("access", "asked"),
+    [
+        (NORTH, {}),
+        (READER, {"conditions": (Condition("site", "in", ["north", "south"]),)}),
+    ],
+)
+def test_of_a_part_of_the_atlas_nothing_is_judged(engines, access, asked):
+    judged(engines)
+    found = answer(engines, access, alpha=0.1, **asked)
+    assert found["verdict"] is None
+    assert found["notes"][0] == f"{UNJUDGED}: {judging.OF_A_PART}"
+
+
+def test_where_there_can_be_none_it_is_tried_again_but_not_at_once(engines, monkeypatch):
+    monkeypatch.setattr(calibration_module, "MOST_ROWS", 5)
+    monkeypatch.setattr(judging, "ASK_AGAIN_S", 0.0)
+    until_s = time.monotonic() + SOON_S
+    while "too large" not in (note := answer(engines, alpha=0.1)["notes"][0]):
+        assert time.monotonic() < until_s, note
+        time.sleep(0.02)
+    assert answer(engines, READER, alpha=0.1)["notes"] == [UNJUDGED]  # not what operators may do
+    monkeypatch.setattr(calibration_module, "MOST_ROWS", 50_000)
+    judged(engines, READER)
+
+
+def test_what_was_known_serves_until_a_newer_version_is_known(atlas, monkeypatch):
+    later = judging.LaterCalibrations(atlas)
+    searcher = Searcher(atlas)
+    finder = searcher._finders.of(*atlas.models)
+    until_s = time.monotonic() + SOON_S
+    while isinstance(known := later.find(finder, "case_id", None, 99), str):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    end = Event()
+    monkeypatch.setattr(later, "_version", lambda _: ("a newer one",))
+    monkeypatch.setattr(later, "_calibrations", type("Slow", (), {"find": lambda *_: end.wait()})())
+    try:
+        assert later.find(finder, "case_id", None, 99) is known
+    finally:
+        end.set()
+
+
+def test_the_site_bias_counts_what_is_there_for_them(engines, tmp_path):
+    """North and west are all that there is for them: as in an atlas without the south."""
+    rows = Access("some", "reader", "site <> 'south'")
+    (bias,) = answer(engines, rows, site_columns=("site",))["site_bias"]
+    alone = make_atlas(str(tmp_path / "atlas"), made_slides("nw"))
+    wanted = SearchSettings(exclude="case", site_columns=("site",))
+    (here,) = Searcher(alone).search(TileQuery(tile_id(0)), wanted).site_bias
+    assert bias == here.to_json()
+    (everything,) = answer(engines, site_columns=("site",))["site_bias"]
+    assert everything["expected"] < bias["expected"]
+
+
+def test_what_counts_sites_is_not_asked_with_the_quick_ones():
+    quick = Asked(READER, Ask(TileQuery(tile_id(0)), alpha=0.1), None, 0.0)
+    assert quick.is_quick
+    assert not replace(quick, ask=replace(quick.ask, site_columns=("site",))).is_quick
+
+
+@pytest.mark.parametrize("asked", [{"alpha": 0.1}, {"site_columns": ("site",)}])
+def test_of_slides_nothing_is_judged_and_that_is_said(engines, asked):
+    with pytest.raises(SettingError, match="are for tiles"):
+        answer(engines, level="slide", **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [({"alpha": 1.0}, "alpha"), ({"site_columns": ("hospital",)}, "'hospital'")],
+)
+def test_what_cannot_be_told_is_named(engines, asked, said):
+    with pytest.raises(SettingError, match=said):
+        answer(engines, **asked)
