@@ -72,7 +72,8 @@ def index(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     model: Annotated[
         str,
         typer.Option(
-            help="`tissue`, `starter`, a model folder or its URI, or a timm model.", metavar="NAME|FOLDER"
+            help="`tissue`, `starter`, a model folder or its URI, or a timm model.",
+            metavar="NAME|FOLDER",
         ),
     ] = "tissue",
     mpp: Annotated[float, typer.Option(help="Wanted resolution, µm per pixel.")] = 0.5,

@@ -57,7 +57,8 @@ def embed(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
     model: Annotated[
         str,
         typer.Option(
-            help="`tissue`, `starter`, a model folder or its URI, or a timm model.", metavar="NAME|FOLDER"
+            help="`tissue`, `starter`, a model folder or its URI, or a timm model.",
+            metavar="NAME|FOLDER",
         ),
     ],
     batch_size: BatchSizeOption = 64,
