@@ -6,12 +6,14 @@ Results go to stdout (a table, or JSON with --json); progress and errors go to s
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date
+from datetime import time as time_of_day
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -102,8 +104,9 @@ def counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n")
+    """Print one JSON document on stdout: dates as ISO 8601 text, NaN and infinity as null."""
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(text + "\n")
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -128,9 +131,17 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case date() | time_of_day():
+            return value.isoformat()
+        case Mapping():
+            return {name: _plain(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+        case _:
+            return value
 
 
 def _take_settings_file(context: typer.Context, path: str | None) -> str | None:

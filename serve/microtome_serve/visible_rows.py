@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from datetime import time as time_of_day
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,6 +21,7 @@ from microtome.atlas.tables import reading
 from microtome.config import check_whole
 from microtome.errors import SettingError, SlideUnknown, TileNotFound
 from microtome.search.filters import all_of
+from microtome.search.hits import plain
 from microtome_serve.access import Access
 from microtome_serve.filters import Condition, compile_filter, has_control
 
@@ -184,12 +183,8 @@ def _described(row: Mapping[str, Any]) -> Row:
 
 
 def _with_metadata(row: Mapping[str, Any], facts: Sequence[str]) -> Row:
-    further = {name: _as_json(value) for name, value in row.items() if name not in facts}
+    further = {name: plain(value) for name, value in row.items() if name not in facts}
     return {name: row[name] for name in facts} | {"metadata": further}
-
-
-def _as_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date | time_of_day) else value
 
 
 def _cursor(slide_id: str) -> str:
