@@ -89,3 +89,15 @@ def test_nothing_tells_that_an_atlas_holds_more(engines, query, level):
     for method, exclude in product(LEVELS[level], EXCLUDES):
         asked = {"level": level, "method": method, "exclude": exclude}
         assert told(whole, query, **asked) == told(own, query, **asked), asked
+
+
+@pytest.mark.parametrize(("query", "level"), [(q, lv) for q in QUERIES for lv in ("tile", "case")])
+def test_neither_does_what_is_spread_judged_or_counted(engines, query, level):
+    """The case's hidden slide is of no age."""
+    whole, own = engines
+    further = [{"spread": ("age", 1)}, {"spread": ("site", 2), "min_score": 0.5}]
+    if level == "tile":
+        further.append({"alpha": 0.5, "site_columns": ("site", "age")})
+    for method, exclude, asked in product(LEVELS[level], ("none", "slide"), further):
+        asked |= {"level": level, "method": method, "exclude": exclude}
+        assert told(whole, query, **asked) == told(own, query, **asked), asked
