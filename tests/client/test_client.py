@@ -67,6 +67,14 @@ def test_an_answer_is_read_into_values(server, client):
     assert (answer.verdict, answer.site_bias, answer.remarks) == (None, (), ())
 
 
+def test_a_manifests_column_never_stands_for_what_was_found(server, client):
+    hit = TILE | {"score": 0.5, "metadata": {"score": "high", "metadata": "m", "site": "north"}}
+    server.replies = [results(ANSWER | {"hits": [hit]})]
+    (row,) = client.search_tile("0f" * 16, k=5).rows()
+    theirs = {"manifest.score": "high", "manifest.metadata": "m", "site": "north"}
+    assert row == TILE | {"score": 0.5} | theirs
+
+
 def test_how_far_hits_can_be_trusted_is_read_into_values(server, client):
     verdict = {
         "no_good_match": False,

@@ -211,6 +211,31 @@ def test_a_case_names_its_slides_and_one_without_a_thumbnail_says_so(atlas, tmp_
         assert (tmp_path / name).stat().st_size > 1000
 
 
+def test_a_manifests_column_never_stands_for_what_was_found(atlas):
+    manifest = {"rank": 9, "slides": "some", "evidence": "weak", "case": "7", "organ": "lung"}
+    hit = SlideHit(None, "case 1", ("a", "b"), 0.9, (), manifest)
+    found = slides_found(CaseQuery("case 2"), hit)
+    (row,) = replace(found, settings=SlideSettings(level="case")).rows()
+    assert row == {
+        "rank": 1,
+        "score": "0.900",
+        "case_id": "case 1",
+        "slides": "a, b",
+        "manifest.rank": 9,
+        "manifest.slides": "some",
+        "manifest.evidence": "weak",
+        "case": "7",
+        "organ": "lung",
+        "evidence": None,
+    }
+
+
+def test_a_card_tells_a_manifests_case_from_the_case(atlas, result):
+    hit = replace(result.hits[0], case_id="case 1", metadata={"case": "7"})
+    (card,) = make_sheet(replace(result, hits=(hit,)), atlas).cards
+    assert card.facts == (("case", "case 1"), ("manifest.case", "7"))
+
+
 def test_how_far_hits_can_be_trusted_stands_on_the_page(atlas, result):
     verdict = Verdict(0.99, 0.8, 0.7, 0.05, 199)
     told = replace(

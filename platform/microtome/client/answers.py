@@ -187,12 +187,17 @@ class Answer:
         return dict(self.said)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The hits as rows of a table: plain columns only, the manifest's among them."""
-        return [
-            {name: value for name, value in hit.items() if not isinstance(value, list | dict)}
-            | dict(hit.get("metadata") or {})
-            for hit in self.said.get("hits", ())
-        ]
+        """The hits as rows of a table: plain columns only, the manifest's among them.
+
+        One that is called as something of the hit itself becomes `manifest.NAME`.
+        """
+        return [_row(hit) for hit in self.said.get("hits", ())]
+
+
+def _row(hit: Json) -> dict[str, Any]:
+    plain = {name: value for name, value in hit.items() if not isinstance(value, list | dict)}
+    further = hit.get("metadata") or {}
+    return plain | {f"manifest.{name}" if name in hit else name: further[name] for name in further}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from microtome.search.query import RegionQuery
 from microtome.search.region_picture import shown
 from microtome.search.region_placement import Placement, turns
 from microtome.search.region_result import RegionHit, RegionResult
+from microtome.search.result import beside
 from microtome.search.sheet import Card, Sheet
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import Pixels, SlideReader, SlideRef
@@ -132,6 +133,6 @@ def _said(hit: RegionHit) -> Mapping[str, str]:
         "turned": f"{hit.angle_deg:.0f}°{flip}",
         "tiles": f"{len(hit.tiles)}, {hit.coverage:.0%} covered",
         "case": hit.case_id,
-        **hit.metadata,
     }
+    known |= beside(known, hit.metadata)
     return {name: str(value) for name, value in known.items() if value is not None}

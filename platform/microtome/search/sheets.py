@@ -12,7 +12,7 @@ from microtome.search.pictures import Picture, read_pictures
 from microtome.search.query import SlideQuery
 from microtome.search.region_result import RegionResult
 from microtome.search.region_sheet import region_sheet
-from microtome.search.result import Hit, SearchResult
+from microtome.search.result import Hit, SearchResult, beside
 from microtome.search.sheet import Card, Sheet
 from microtome.search.slide_result import SlideHit, SlideResult
 
@@ -106,7 +106,7 @@ def _tile(rank: int, hit: Hit, picture: Picture) -> Card:
         place=_place(hit),
         region=f"{hit.slide_id}#{hit.x},{hit.y},{hit.size_px},{hit.size_px}",
         ask=hit.tile_id,
-        facts=_known({"case": hit.case_id} | dict(hit.metadata)),
+        facts=_known({"case": hit.case_id} | beside(["case"], hit.metadata)),
         picture=picture,
     )
 
@@ -125,7 +125,7 @@ def _slide(rank: int, hit: SlideHit, picture: Picture) -> Card:
         place=count if count != name else "",
         region=whole,
         ask=whole,
-        facts=_known(case | dict(hit.metadata)),
+        facts=_known(case | beside(case, hit.metadata)),
         picture=picture,
     )
 

@@ -11,7 +11,7 @@ from microtome.errors import SettingError
 from microtome.search.exclusion import check_exclude
 from microtome.search.finder import Path
 from microtome.search.query import Query
-from microtome.search.result import Hit, check_min_score
+from microtome.search.result import Hit, beside, check_min_score
 from microtome.search.spread import Spread
 from microtome.slides.slide import Pixels, Scalar
 
@@ -174,17 +174,14 @@ class SlideResult:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per hit, for a table."""
-        return [
-            {"rank": rank, "score": f"{hit.score:.3f}", "case_id": hit.case_id}
-            | (
-                {"slide_id": hit.slide_id}
-                if self.settings.level == "slide"
-                else {"slides": ", ".join(hit.slides)}
-            )
-            | dict(hit.metadata)
-            | {"evidence": _shown(hit.evidence[0]) if hit.evidence else None}
-            for rank, hit in enumerate(self.hits, start=1)
-        ]
+        return [_row(rank, hit, self.settings.level) for rank, hit in enumerate(self.hits, start=1)]
+
+
+def _row(rank: int, hit: SlideHit, level: str) -> dict[str, Any]:
+    own: dict[str, Any] = {"rank": rank, "score": f"{hit.score:.3f}", "case_id": hit.case_id}
+    own |= {"slide_id": hit.slide_id} if level == "slide" else {"slides": ", ".join(hit.slides)}
+    last = {"evidence": _shown(hit.evidence[0]) if hit.evidence else None}
+    return own | beside({*own, *last}, hit.metadata) | last
 
 
 def _shown(match: TileMatch) -> str:
