@@ -249,10 +249,19 @@ def test_a_refusal_is_not_tried_again(proxy, uri, status, body, words):
 
 
 def test_after_a_failure_the_same_region_can_be_read(proxy, uri, slide_path):
+    """At once: a failed read leaves no request behind that the next would wait for and share."""
+    numbers = itertools.count()
+
+    def refuse_one_before_the_others(request: Passed) -> bool:
+        if next(numbers):
+            time.sleep(0.2)
+        return request.refuse(403, DENIED)
+
     with opened(uri) as far, local(slide_path) as near:
-        proxy.fault = Traffic(lambda request: request.refuse(403, DENIED))
+        proxy.fault = refused = Traffic(refuse_one_before_the_others)
         with pytest.raises(SlideUnreadable):
             far.read_region(*REGION)
+        assert len(refused.ranges) > 1
         proxy.fault = Traffic()
         assert np.array_equal(far.read_region(*REGION), near.read_region(*REGION))
 

@@ -71,8 +71,11 @@ class RemoteObject:
         return self._object.bytes_moved
 
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes]:
-        """See `ByteSource.read`."""
-        return [chunk.result() for chunk in self._begun(ranges)]
+        """See `ByteSource.read`; where a range fails, all others have ended, too."""
+        chunks = self._begun(ranges)
+        for chunk in chunks:
+            chunk.exception()  # waits, so that a read after this one shares none of its requests
+        return [chunk.result() for chunk in chunks]
 
     def bring(self, ranges: Sequence[ByteRange]) -> None:
         """See `FetchingSource.bring`."""
