@@ -51,7 +51,7 @@ Examples:
 
   microtome maintain --atlas s3://bucket/atlas --retention-days 1 --no-index
 
-  ray job submit -- microtome maintain --atlas s3://bucket/atlas --workers 32
+  ray job submit -- python -m microtome_jobs maintain --atlas s3://bucket/atlas --workers 32
 
 Exit code: 0 done; 1 another job writes to the atlas, or the store refuses; run it again to go on.
 """
