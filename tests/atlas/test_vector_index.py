@@ -120,6 +120,16 @@ def test_compaction_changes_nothing_for_the_index(atlas, model_id):
     assert standing.open_rows == 0
 
 
+def test_what_is_coded_already_is_not_coded_again(atlas, model_id):
+    refreshed(atlas, model_id)
+    add_tiles(atlas, CLUSTERS.drawn(300, seed=5), first=ROWS)
+    atlas.tiles.optimize.compact_files()  # both lie in one fragment now
+    became = refreshed(atlas, model_id)
+    assert (became.added, became.trained) == (300, False)
+    index = open_index(atlas, model_id)
+    assert index.row_ids.tolist() == sorted(ids_where(atlas, "true"))
+
+
 def test_rows_without_a_vector_are_known_until_they_get_one(atlas, model_id):
     schema = atlas.tiles.schema
     bare = [{"tile_id": f"bare-{i}", "slide_id": "bare"} for i in range(50)]
