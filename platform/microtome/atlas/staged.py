@@ -3,7 +3,8 @@
 A column file holds all rows of a fragment, and a compacted fragment holds hundreds of slides. So
 that a job which is killed loses no more than a few slides, the vectors of each slide go to a table
 of their own first, `_embed/<model id>`, as soon as it is embedded; from there they fill the column,
-fragment by fragment. The table goes when the job is through; without it, work is lost, not truth.
+fragment by fragment. The table goes when the job is through, or with `maintain` once no job would
+go on from it (`orphans`); without it, work is lost, not truth.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class CodingOnRay:
         """
         works = work.split(self.task_rows)
         with counted("vectors coded", work.rows) as advance:
-            if len(works) == 1:
+            if len(works) <= 1:
                 return code_here(codes, work, advance)
             added = 0
             with cluster():
