@@ -159,8 +159,17 @@ class SearchOptions(Strict):
     exclude: Annotated[str, StringConstraints(pattern="^(none|slide|case|group:.{1,200})$")] = (
         Field(default="none", description="What of the query's own is left out.")
     )
-    min_score: FiniteFloat | None = Field(default=None, ge=-1, le=1)
-    spread: SpreadBy | None = None
+    min_score: FiniteFloat | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Least score of a hit; not of slides and cases that are compared by votes.",
+    )
+    spread: SpreadBy | None = Field(
+        default=None,
+        description="At most so many hits that have the same in a column: tiles and regions in "
+        "slide_id, case_id or another, slides in case_id or another, cases in another.",
+    )
     model: Id | None = Field(
         default=None, description="Name or id of the model to compare by, if it isn't the usual."
     )

@@ -19,7 +19,7 @@ from microtome.search.slide_bank import Bank, Tell, with_slides
 from microtome.search.slide_evidence import Found, distinct, pairs_of
 from microtome.search.slide_facts import Groups
 from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
-from microtome.search.slide_ranking import Ranking, Walked
+from microtome.search.slide_ranking import FURTHER, Ranking, Walked
 from microtome.search.slide_result import Method, SlideSettings
 from microtome.search.slide_view import SlideView
 from microtome.search.slide_votes import (
@@ -149,7 +149,7 @@ def _compared(asking: Asking, field: Field) -> tuple[Scored, Walked]:
     """The best by mosaics or mean vectors, and which of them are hits.
 
     Where candidates are too few, what has its share of the hits is left out of the next ones; where
-    nothing has, all are compared.
+    nothing has, more are looked up, in the end all.
     """
     settings, facts = asking.settings, asking.view.ground.facts
     compare = by_mosaic if asking.method == "mosaic" else by_mean
@@ -161,9 +161,13 @@ def _compared(asking: Asking, field: Field) -> tuple[Scored, Walked]:
     while not (walked.ends(settings) or found.exact):
         full = ranking.of_values(walked.full)
         left_out = np.isin(field.groups, full)
-        field = replace(field, groups=np.where(left_out, -1, field.groups))
+        field = (
+            replace(field, groups=np.where(left_out, -1, field.groups))
+            if left_out.any()
+            else replace(field, effort=field.effort * FURTHER)
+        )
         kept = walked.places[np.isin(scored.groups[walked.places], full)]
-        found = compare(asking.asked.tissue, replace(field, exact=not left_out.any()))
+        found = compare(asking.asked.tissue, field)
         scored = scored.at(kept).and_more(found)
         walked = ranking.walk(scored)
     return scored, walked

@@ -25,7 +25,7 @@ from microtome.search.spread import within
 from microtome.slides.slide import Scalar
 
 FURTHER: Final = 4
-"""A walk that ends short goes so many times as far."""
+"""What ends short, a walk or a look for candidates, goes so many times as far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,10 @@ class Ranking:
         """What the column, over which hits are spread, says of each group; None for nothing."""
         if self.settings.spread is None:
             return [None] * len(self.groups.names)
-        found: list[set[Scalar]] = [set() for _ in self.groups.names]
         told = self.facts.told(self.settings.spread.column)
+        if self.settings.level == "slide":
+            return told
+        found: list[set[Scalar]] = [set() for _ in self.groups.names]
         for place in np.flatnonzero(self.there).tolist():
             found[self.groups.of[place]].add(told[place])
         return [next(iter(values)) if len(values) == 1 else None for values in found]
