@@ -83,6 +83,13 @@ def serve(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         ),
     ] = None,
     audit: AuditOption = "",
+    front: Annotated[
+        bool,
+        typer.Option(
+            help="HAProxy before the server, where Ray brings it. Without it, answers take longer, "
+            "under ten times the load most wait for seconds, and slow headers are never given up."
+        ),
+    ] = True,
     write_config: Annotated[
         Path | None,
         typer.Option(help="Write a file for `serve deploy`, and start nothing.", metavar="FILE"),
@@ -110,7 +117,7 @@ def serve(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         if write_config is not None:
             _write_config(write_config, settings, place)
         else:
-            _serve(settings, place, as_json)
+            _serve(settings, place, front, as_json)
 
 
 def _write_config(path: Path, settings: ServeSettings, place: Place) -> None:
@@ -121,12 +128,12 @@ def _write_config(path: Path, settings: ServeSettings, place: Place) -> None:
     err.print(f"wrote {path}; serve deploy {path}  starts it", style="dim", markup=False)
 
 
-def _serve(settings: ServeSettings, place: Place, as_json: bool) -> None:
+def _serve(settings: ServeSettings, place: Place, front: bool, as_json: bool) -> None:
     from microtome_serve.serving import checked, serving, wait_for_end
 
     settings = checked(settings, place)
     err.print("starting Ray and the server …", style="dim")
-    with redirect_stdout(sys.stderr), serving(settings.placed(), place):
+    with redirect_stdout(sys.stderr), serving(settings.placed(), place, front=front):
         _say_where(settings, place, as_json)
         wait_for_end()
 

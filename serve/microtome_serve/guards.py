@@ -1,7 +1,7 @@
 """What a request may not do to the server: send too much, too slowly, or keep it too long.
 
-A middleware, so that no route can forget it. Behind Serve's proxy a body arrives here piece by
-piece while the client still sends it; a refusal ends the proxy's reading. Slow headers never come
+A middleware, so that no route can forget it. A body arrives here piece by piece while the client
+still sends it; a refusal ends the reading, of Serve's proxy or of Serve's server in this process. Slow headers never come
 this far: `front` gives them up. Where it doesn't stand before Serve's proxy, which waits for ever
 (`serve deploy`, KubeRay, other systems than Linux), another reverse proxy has to.
 """

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from microtome.engine.cluster import cluster, nodes
 from microtome.errors import ClusterFailed, SettingError
 from microtome_serve.app import application, resolved
 from microtome_serve.config_file import APP, Place
-from microtome_serve.front import in_front
+from microtome_serve.front import in_front, prepare
 from microtome_serve.settings import QUIET, ServeSettings
 
 log = logging.getLogger("microtome.serve")
@@ -57,21 +57,28 @@ def _check_free(place: Place) -> None:
 
 
 @contextmanager
-def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
+def serving(settings: ServeSettings, place: Place, *, front: bool = True) -> Iterator[None]:
     """Answer while the context is open; requests that are under way at its end are still answered.
 
     On a cluster where Serve runs already, whatever else it serves goes on.
+
+    Args:
+        settings: the server's.
+        place: where it listens.
+        front: whether HAProxy stands before it, where it can, see `front`.
 
     Raises:
         SettingError: the cluster's Serve listens elsewhere, or has such a server already.
         ClusterFailed: it couldn't be started.
     """
+    if front:
+        prepare()
     with cluster():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray took it for an end at once
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:
             settings = replace(settings, embedder=replace(settings.embedder, gpus=1.0))
-        with _serve_at(place, settings):
+        with _serve_at(in_front(settings, place) if front else nullcontext(place), place):
             try:
                 ingress = serve.run(application(settings), name=APP, route_prefix="/")
             except (RuntimeError, RayServeException) as error:
@@ -86,11 +93,11 @@ def serving(settings: ServeSettings, place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def _serve_at(place: Place, settings: ServeSettings) -> Iterator[None]:
-    """Ray Serve, listening there; at the end it is as it was before."""
+def _serve_at(fronted: AbstractContextManager[Place], place: Place) -> Iterator[None]:
+    """Ray Serve, listening there, or where a front has it listen; at the end it is as before."""
     theirs = _get_global_client(raise_if_no_controller_running=False)
     if theirs is None:
-        with in_front(settings, place) as behind:
+        with fronted as behind:
             options = behind.http_options()
             serve.start(http_options=options, proxy_location="HeadOnly", logging_config=QUIET)
             try:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import httpx
 import psutil
 import pytest
 
-from microtome_serve import front
+from microtome_serve import front, front_config
 from microtome_serve.access import AuthSettings
 from microtome_serve.config_file import Place
 from microtome_serve.limits import Limits
 from microtome_serve.settings import Scale, ServeSettings
+from support.fronted import Behind, fronted, until
 from support.serving import free_port
 
 SETTINGS = ServeSettings(
@@ -34,53 +30,11 @@ SETTINGS = ServeSettings(
 pytestmark = pytest.mark.skipif(front.program() is None, reason="no HAProxy for this platform")
 
 
-class Behind(BaseHTTPRequestHandler):
-    """Answers posts once it is let to, and counts who is inside."""
-
-    protocol_version = "HTTP/1.1"
-    let = threading.Event()
-    inside: ClassVar[Counter] = Counter()
-
-    def do_GET(self) -> None:
-        self._say(b"here")
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        Behind.inside[self.path] += 1
-        Behind.let.wait(10)
-        self._say(b"done")
-
-    def _say(self, what: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(what)))
-        self.end_headers()
-        self.wfile.write(what)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def behind_front(settings: ServeSettings = SETTINGS) -> Iterator[str]:
-    """A server's URL, behind HAProxy."""
-    place = Place(port=free_port())
-    with front.in_front(settings, place) as behind, ExitStack() as stack:
-        assert behind.port != place.port
-        server = ThreadingHTTPServer((behind.host, behind.port), Behind)
-        stack.callback(server.server_close)
-        stack.callback(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield place.url
-
-
 @pytest.fixture
 def url(monkeypatch) -> Iterator[str]:
     monkeypatch.setattr(front, "_on_head", lambda: True)
-    Behind.let.clear()
-    Behind.inside.clear()
-    with behind_front() as url:
+    with fronted(SETTINGS) as url:
         yield url
-        Behind.let.set()
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
@@ -93,16 +47,14 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 def test_what_is_too_much_is_refused_while_the_rest_waits_and_others_are_answered(url):
     with ThreadPoolExecutor(8) as eight:
         asked = [eight.submit(httpx.post, f"{url}/v1/search", content=b"{}") for _ in range(8)]
-        until = time.monotonic() + 5
-        while sum(one.done() for one in asked) < 5 and time.monotonic() < until:
-            time.sleep(0.01)
+        until(lambda: sum(one.done() for one in asked) >= 5 and Behind.inside.total() >= 2)
         inside = dict(Behind.inside)
         refused = [one.result() for one in asked if one.done()]
         others = [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/v1/atlas")]
         Behind.let.set()
         answers = [one.result().status_code for one in asked]
 
-    assert inside == {"/v1/search": 2}
+    assert inside == {("/v1/search", "serve"): 2}
     assert [problem(answer) for answer in refused] == [(503, "overloaded")] * 5
     assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
     assert others == [200, 200]
@@ -113,8 +65,7 @@ def test_a_refusal_reaches_who_still_sends(url):
     with ThreadPoolExecutor(3) as three:
         for _ in range(3):
             three.submit(httpx.post, f"{url}/v1/search", content=b"{}")
-        while Behind.inside["/v1/search"] < 2:
-            time.sleep(0.01)
+        until(lambda: Behind.inside.total() == 2)
         time.sleep(0.2)  # the third waits
         answer = httpx.post(f"{url}/v1/search/image", content=bytes(8_000_000))
         Behind.let.set()
@@ -124,8 +75,8 @@ def test_a_refusal_reaches_who_still_sends(url):
 
 def test_slow_headers_are_given_up(monkeypatch):
     monkeypatch.setattr(front, "_on_head", lambda: True)
-    monkeypatch.setattr(front, "HEADERS_S", 1)
-    with behind_front() as url:
+    monkeypatch.setattr(front_config, "HEADERS_S", 1)
+    with fronted(SETTINGS) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as slow:
             started = time.monotonic()
@@ -153,7 +104,7 @@ def test_it_comes_back_should_it_die_and_ends_with_the_block(monkeypatch):
         children = psutil.Process().children()
         return [one for one in children if one.name() == "haproxy"]
 
-    with behind_front() as url:
+    with fronted(SETTINGS) as url:
         (first,) = ours()
         first.kill()
         until = time.monotonic() + 10
@@ -174,7 +125,9 @@ def test_it_comes_back_should_it_die_and_ends_with_the_block(monkeypatch):
 def test_it_takes_what_it_is_told(host, tmp_path):
     settings = ServeSettings("atlas", auth=AuthSettings(tokens="tokens.json"))
     file = tmp_path / "haproxy.cfg"
-    file.write_text(front.config_of(settings, Place(host, 8000), Place(port=8001)))
+    file.write_text(
+        front_config.config_of(settings, Place(host, 8000), Place(port=8001), tmp_path / "control")
+    )
     command = [front.program(), "-c", "-f", file]
     checked = subprocess.run(command, check=False, capture_output=True, text=True)
 

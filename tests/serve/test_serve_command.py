@@ -20,8 +20,10 @@ from microtome.errors import SettingError
 from microtome_serve.access import AuthSettings
 from microtome_serve.commands import app
 from microtome_serve.config_file import Place
+from microtome_serve.front import program
 from microtome_serve.serving import check_theirs, guarded_by, serving
 from microtome_serve.settings import ServeSettings
+from support.fronted import until
 from support.served_atlas import MODEL
 from support.serving import free_port
 
@@ -152,6 +154,14 @@ def test_what_guards_ray_s_ports_is_told_as_it_is(environment, said):
     assert said in guarded_by(environment)
 
 
+def asks_replicas(server: subprocess.Popen) -> bool:
+    """Whether its HAProxy knows replicas of the ingress, by the ports that Serve gives them."""
+    children = psutil.Process(server.pid).children()
+    (front,) = (one for one in children if one.name() == "haproxy")
+    asked = {one.raddr.port for one in front.net_connections() if one.raddr}
+    return any(30_000 <= port < 31_000 for port in asked)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_it_answers_and_ends_in_order_when_told(atlas):
@@ -169,6 +179,8 @@ def test_it_answers_and_ends_in_order_when_told(atlas):
         assert (facts["url"], facts["model"]) == (f"http://127.0.0.1:{port}", MODEL)
         with httpx.Client(base_url=facts["url"], timeout=60) as client:
             assert client.get("/readyz").status_code == 200
+            if program() is not None:
+                until(lambda: client.get("/healthz").status_code == 200 and asks_replicas(server))
             begun = psutil.Process(server.pid).children(recursive=True)
             with ThreadPoolExecutor(2) as two:
                 wanted = {"queries": [REGION], "level": "region"}
