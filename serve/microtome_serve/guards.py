@@ -1,8 +1,8 @@
 """What a request may not do to the server: send too much, too slowly, or keep it too long.
 
 A middleware, so that no route can forget it. A body arrives here piece by piece while the client
-still sends it; a refusal ends the reading, of Serve's proxy or of Serve's server in this process. Slow headers never come
-this far: `front` gives them up. Where it doesn't stand before Serve's proxy, which waits for ever
+still sends it; a refusal ends the reading of whatever part of Serve takes it in. Slow headers never
+come this far: `front` gives them up. Where it doesn't stand before Serve, which waits for ever
 (`serve deploy`, KubeRay, other systems than Linux), another reverse proxy has to.
 """
 

@@ -71,9 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         atlas = index_served(Path(folder), model=MODEL)
         for tiles in (1, 64):
-            with running(atlas, Path(folder, "audit.jsonl"), Batching(tiles=tiles)) as server:
-                load(f"{server}/v1/embed", bodies, 4, 2.0)  # caches
-                told = load(f"{server}/v1/embed", bodies, CLIENTS, STEP_S)
+            with running(atlas, Path(folder, "audit.jsonl"), Batching(tiles=tiles)) as urls:
+                load(f"{urls.server}/v1/embed", bodies, 4, 2.0)  # caches
+                told = load(f"{urls.server}/v1/embed", bodies, CLIENTS, STEP_S)
             print(
                 f"| {tiles} | {told.per_s:.1f} | {told.ms(50):.1f} | {told.ms(99):.1f} "
                 f"| {len(told.refused_s)} |",
