@@ -65,7 +65,9 @@ def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(object_store: ObjectStore) -> Iterator[None]:
+def ray_cluster(
+    object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """A local Ray that later calls join instead of starting their own, which takes long.
 
     Its workers' AWS variables point to the store of `s3`.
@@ -74,6 +76,7 @@ def ray_cluster(object_store: ObjectStore) -> Iterator[None]:
 
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MICROTOME_MODELS_FOLDER", str(tmp_path_factory.mktemp("models")))
             for name, value in object_store.variables.items():
                 patch.setenv(name, value)
             stack.enter_context(cluster())

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from microtome import cli
 from microtome.atlas.atlas import Atlas
 from microtome.config import STORAGE_VARIABLES
+from microtome.models.registry import SHIPPED
 from microtome_jobs.made.slides import MadeSpec, make_slides
 from support.object_store import ObjectStore
 
@@ -38,8 +39,10 @@ def settings(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_an_atlas_in_a_bucket_is_indexed_and_searched_like_one_in_a_folder(
     s3: ObjectStore, settings: Path, tmp_path: Path
 ) -> None:
+    """By a model that lies in a bucket, too."""
     archive = make_slides(tmp_path / "slides", MadeSpec(slides=1, side_px=1024, bad=False))
-    atlas, config = f"{s3.bucket()}/atlas", ["--config", settings]
+    bucket = s3.bucket({f"best/{file.name}": file for file in (SHIPPED / "tissue").iterdir()})
+    atlas, config = f"{bucket}/atlas", ["--config", settings, "--model", f"{bucket}/best"]
 
     done = microtome("index", archive.folder, "--atlas", atlas, *config)
     again = microtome("index", archive.folder, "--atlas", atlas, *config)
