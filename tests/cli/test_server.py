@@ -85,13 +85,49 @@ def test_a_drawn_outline_is_sent_and_what_it_finds_is_written(
     assert [one["properties"]["rank"] for one in features] == [1, 2]
 
 
+def test_slides_are_spread_by_the_server(server: ScriptedServer) -> None:
+    answers(server, "slide")
+
+    done = asked(server, "slide:a", "--spread", "case_id=2", "--method", "mean")
+
+    assert done.exit_code == 0, done.output
+    assert sent(server)["spread"] == {"field": "case_id", "most": 2}
+    assert not {"alpha", "site_columns"} & set(sent(server))
+
+
+# the flags, what is asked for, and of how many requests
+@pytest.mark.parametrize(
+    ("words", "alpha", "columns", "requests"),
+    [
+        ([], 0.05, ["site", "Scanner"], 2),
+        (["--alpha", "0", "--site-column", "batch"], None, ["batch"], 1),
+    ],
+)
+def test_how_far_tiles_can_be_trusted_is_asked_and_told_as_of_an_atlas(
+    server: ScriptedServer, words: list[str], alpha: float, columns: list[str], requests: int
+) -> None:
+    fields = {"slide_id": "string", "site": "string", "batch": "int64", "Scanner": "string"}
+    facts = {"tiles_version": 3, "grid": {}, "models": [], "answers": "m", "fields": fields}
+    told = {"remarks": ["a good match: the best scores 0.9"], "notes": ["a note"], "hits": []}
+    result = Reply(body={"results": [FACTS | {"level": "tile"} | told]})
+    counts = {"tiles": 1, "slides": 1, "cases": 1}
+    server.replies = [Reply(body=facts | counts), result][2 - requests :]
+
+    done = asked(server, "0f" * 16, *words)
+
+    assert done.exit_code == 0, done.output
+    assert (sent(server)["alpha"], sent(server)["site_columns"]) == (alpha, columns)
+    assert "a good match: the best scores 0.9\na note" in done.stderr
+    assert len(server.seen) == requests
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["a#0,0,9,9", "--gallery", "a.html"], "pictures are read from the atlas's slides"),
         (["a#0,0,9,9", "--geojson", "a.geojson"], "--geojson says nothing where a tile"),
         (["a#0,0,9,9", "--level", "region", "--geojson", "a.txt"], "must end in .geojson"),
-        (["slide:a", "--spread", "case_id=1"], "--spread says nothing where a slide"),
+        (["slide:a", "--alpha", "0.1"], "--alpha says nothing where a slide"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_sent(
