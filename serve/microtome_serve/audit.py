@@ -24,6 +24,9 @@ from microtome_serve.problems import REQUEST_ID
 
 log = logging.getLogger("microtome.audit")
 
+LOOK_EVERY_S: Final = 1.0
+"""For so long lines may still go to a file that was moved away; they are there, then."""
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -36,12 +39,26 @@ def install(app: FastAPI, to: str = "") -> None:
             to the logger `microtome.audit`.
     """
     if to and not log.handlers:
-        handler = logging.StreamHandler(sys.stdout) if to == "-" else WatchedFileHandler(to)
+        handler = logging.StreamHandler(sys.stdout) if to == "-" else _Rotated(to)
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False
     log.setLevel(logging.INFO)
     app.add_middleware(Audit)
+
+
+class _Rotated(WatchedFileHandler):
+    """Looks but now and then whether its file was moved away; a look costs more than a line."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(to)
+        self._looked = time.monotonic()
+
+    def reopenIfNeeded(self) -> None:  # noqa: N802 - logging's name
+        """Open the file anew if another one, or none, is in its place."""
+        if time.monotonic() - self._looked >= LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            super().reopenIfNeeded()
 
 
 class Audit:

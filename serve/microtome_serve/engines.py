@@ -196,6 +196,8 @@ class Engines:
 
     def _chosen(self, ask: Ask) -> str | None:
         """The client's conditions in Lance's SQL: one request's are compiled once for all."""
+        if not ask.conditions:
+            return None
         schema = self.atlas.tiles.schema
         said = repr(ask.conditions)  # tells 1 from true, which are equal
         known, of, chosen = self._compiled

@@ -91,7 +91,8 @@ def test_an_id_from_outside_is_taken_if_it_cannot_confuse_the_log(lines, said, t
     assert lines()[0]["request_id"]
 
 
-def test_lines_go_to_a_file_that_may_be_rotated(tmp_path):
+def test_lines_go_to_a_file_that_may_be_rotated(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "LOOK_EVERY_S", 0.0)
     file, log = tmp_path / "audit.jsonl", logging.getLogger("microtome.audit")
     try:
         client = TestClient(app_of(str(file)))
