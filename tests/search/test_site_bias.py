@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from microtome.atlas.index_building import refresh_index
+from microtome.atlas.writer import open_writer
 from microtome.errors import FilterInvalid, SettingError
 from microtome.search.atlas_bias import BiasSettings, atlas_bias
 from microtome.search.query import TileQuery, VectorQuery
@@ -11,6 +15,7 @@ from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
 from microtome.search.site_bias import excess, usual_columns
 from microtome.search.spread import Spread
+from support import sited_atlas
 from support.sited_atlas import MadeSlide, make_atlas, tile_id
 
 DIM = 8
@@ -92,6 +97,22 @@ def test_only_what_is_known_of_the_query_is_told(searcher, number, columns, know
 def test_a_query_from_outside_has_no_site(searcher):
     settings = SearchSettings(site_columns=("site",))
     assert searcher.search(VectorQuery(fan(0)), settings).site_bias == ()
+
+
+def test_a_day_of_scanning_is_told_as_the_hits_tell_it(tmp_path, monkeypatch):
+    dated = sited_atlas.COLUMNS.append(pa.field("day", pa.date32()))
+    monkeypatch.setattr(sited_atlas, "COLUMNS", dated)
+    slides = [MadeSlide(f"s{number}", fan(number), case_id=f"c{number}") for number in range(6)]
+    atlas = make_atlas(str(tmp_path / "atlas"), slides)
+    with open_writer(atlas.uri, "test") as writer:
+        for table in ("tiles", "slides"):
+            writer.update(table, {"day": "date '2026-01-02'"}, "slide_id < 's3'")
+            writer.update(table, {"day": "date '2026-01-03'"}, "slide_id >= 's3'")
+    settings = SearchSettings(exclude="case", site_columns=("day",))
+    result = Searcher(atlas).search(TileQuery(tile_id(0)), settings)
+    (bias,) = json.loads(json.dumps(result.to_json(), allow_nan=False))["site_bias"]
+    assert (bias["value"], bias["hits"], bias["same"]) == ("2026-01-02", 5, 2)
+    assert bias["expected"] == pytest.approx(2 / 5)
 
 
 @pytest.mark.parametrize("column", ["slide_id", "case_id"])
