@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from microtome.client import AsyncClient, Client, Patience, by_slide, by_tile
-from microtome.client.answers import RegionHit, SiteBias, SlideHit, TileHit, Verdict
+from microtome.client.answers import RegionHit, SlideHit, TileHit
+from microtome.client.trust import SiteBias, Verdict
 from microtome.errors import (
     AnswerUnreadable,
     QueryUnreadable,
