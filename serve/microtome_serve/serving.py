@@ -71,7 +71,7 @@ def serving(settings: ServeSettings, place: Place, *, front: bool = True) -> Ite
         SettingError: the cluster's Serve listens elsewhere, or has such a server already.
         ClusterFailed: it couldn't be started.
     """
-    if front:
+    if front and not ray.is_initialized():
         prepare()
     with cluster():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray took it for an end at once

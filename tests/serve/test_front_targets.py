@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ import pytest
 
 from microtome_serve import front, front_targets
 from microtome_serve.access import AuthSettings
+from microtome_serve.config_file import Place
 from microtome_serve.front_config import Lane
-from microtome_serve.front_targets import commands, settled
+from microtome_serve.front_targets import commands, replica_ports, settled
 from microtome_serve.settings import Scale, ServeSettings
 from support.fronted import Behind, fronted, listening, until
 from support.serving import free_port
@@ -105,6 +107,24 @@ def test_a_haproxy_that_was_started_anew_is_told_of_them(url, ports):
                 return False
 
         until(again)
+
+
+@pytest.mark.ray
+def test_a_serve_whose_proxy_listens_alone_has_no_replicas_to_ask(server, serve_port):
+    assert httpx.get(f"{server}/healthz").status_code == 200
+    assert replica_ports(Place(port=serve_port)) == []
+
+
+# the environment before, and whether replicas will listen
+ENVIRONMENTS = [({}, "1"), ({"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}, "0")]
+
+
+@pytest.mark.parametrize(("environment", "listen"), ENVIRONMENTS)
+def test_replicas_listen_unless_somebody_said_no(environment, listen, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(environment))
+    front.prepare()
+
+    assert os.environ["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == listen
 
 
 # slots before, ports named, slots after
