@@ -131,7 +131,9 @@ class _Running:
                 return
             time.sleep(0.05)
         self.end()
-        raise ClusterFailed("HAProxy didn't start", remedy="What it lacks stands above.")
+        raise ClusterFailed(
+            "HAProxy didn't start", remedy="What it lacks stands above; --no-front goes without it."
+        )
 
     def end(self) -> None:
         self._ended = True

@@ -101,6 +101,8 @@ def config_of(settings: ServeSettings, place: Place, behind: Place, control: Pat
     limits = settings.limits
     *others, rest = lanes(settings)
     rules = [f"use_backend {one.name} if {{ path_beg {one.path} }}" for one in others]
+    plain = f"!{{ res.hdr(content-type) -m beg {MEDIA_TYPE} }}"  # as Serve itself refuses
+    rules.insert(0, f"http-response return {_told(_FULL)} if {{ status 503 }} {plain}")
     if settings.auth.open:  # behind a proxy, `access` can't tell who is on this machine
         rules.insert(0, f"http-request return {_told(_ELSEWHERE)} unless {{ src 127.0.0.0/8 ::1 }}")
     return CONFIG.format(

@@ -61,6 +61,10 @@ def test_what_is_too_much_is_refused_while_the_rest_waits_and_others_are_answere
     assert sorted(answers) == [200] * 3 + [503] * 5
 
 
+def test_what_serve_refuses_in_plain_text_is_told_as_a_problem(url):
+    assert problem(httpx.get(f"{url}/v1/full")) == (503, "overloaded")
+
+
 def test_a_refusal_reaches_who_still_sends(url):
     with ThreadPoolExecutor(3) as three:
         for _ in range(3):

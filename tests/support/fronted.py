@@ -17,7 +17,7 @@ from support.serving import free_port
 
 
 class Behind(BaseHTTPRequestHandler):
-    """Says its name; answers posts once it is let to, and counts who is inside."""
+    """Says its name, with 503 at `/v1/full`; answers posts once it is let to, and counts them."""
 
     protocol_version = "HTTP/1.1"
     name = "serve"
@@ -25,7 +25,7 @@ class Behind(BaseHTTPRequestHandler):
     inside: ClassVar[Counter] = Counter()
 
     def do_GET(self) -> None:
-        self._say()
+        self._say(503 if self.path == "/v1/full" else 200)
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -33,8 +33,8 @@ class Behind(BaseHTTPRequestHandler):
         Behind.let.wait(10)
         self._say()
 
-    def _say(self) -> None:
-        self.send_response(200)
+    def _say(self, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", str(len(self.name)))
         self.end_headers()
         self.wfile.write(self.name.encode())
