@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from microtome.atlas.outcome import SlideOutcome
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import OnTiles
-from microtome.engine.stages import ModelChoice, Workers, embed_slides
+from microtome.engine.stages import ModelChoice, SlideActor, Workers, embed_slides
+from microtome.errors import ModelReplaced
 from microtome.models.encoder import Encoder, EncoderOptions
+from microtome.models.starter_card import STARTER_CARD, STATISTICS_CARD
 from microtome.slides.slide import SlideRef
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -25,8 +28,22 @@ def test_a_slide_that_kills_its_process_takes_no_other_along() -> None:
             return SlideOutcome(ref, "failed", cause="unreadable", message="there is no slide")
 
     refs = [SlideRef(name, name) for name in ("a", "deadly", "b")]
-    model = ModelChoice("starter", EncoderOptions())
+    model = ModelChoice("statistics", EncoderOptions(), STATISTICS_CARD.model_id)
 
     outcomes = list(embed_slides(refs, Deadly(), model, Workers(1, 1, 0.0), Tally()))
 
     assert sorted(outcome.ref.slide_id for outcome in outcomes) == ["a", "b"]
+
+
+def test_a_worker_that_finds_another_model_embeds_nothing() -> None:
+    class Untouched:
+        def run(self, ref: SlideRef, encoder: Encoder, on_tiles: OnTiles) -> SlideOutcome:
+            raise AssertionError(f"{ref.slide_id} is embedded by {encoder.card.name}")
+
+    replaced = ModelChoice("statistics", EncoderOptions(), STARTER_CARD.model_id)
+    worker = SlideActor(Untouched(), replaced, Tally())
+
+    (said,) = worker({"ref": [pickle.dumps(SlideRef("a", "a"))]})["result"]
+
+    with pytest.raises(ModelReplaced, match=f"and is {STATISTICS_CARD.model_id}"):
+        raise pickle.loads(said)

@@ -42,8 +42,8 @@ def run_embed(settings: EmbedSettings) -> IndexSummary:
     started = time.time()
     StagingSettings.from_environment()  # a wrong variable is said now, not at the first slide
     options = EncoderOptions(precision=settings.precision, allow_licences=settings.allow_licences)
-    model = ModelChoice(settings.model, options)
-    card = load_card(model.name, model.options)
+    card = load_card(settings.model, options)
+    model = ModelChoice(settings.model, options, card.model_id)
     check_mpp(card, Atlas.open(settings.atlas).grid)
     with open_writer(settings.atlas, "embed") as writer:
         recover(writer, Atlas.open(settings.atlas))

@@ -45,11 +45,9 @@ def run_index(settings: IndexSettings) -> IndexSummary:
     started = time.time()
     StagingSettings.from_environment()  # a wrong variable is said now, not at the first slide
     selection = find_slides(settings.sources, settings.manifest)
-    model = ModelChoice(
-        settings.model,
-        EncoderOptions(precision=settings.precision, allow_licences=settings.allow_licences),
-    )
-    card = load_card(model.name, model.options)
+    options = EncoderOptions(precision=settings.precision, allow_licences=settings.allow_licences)
+    card = load_card(settings.model, options)
+    model = ModelChoice(settings.model, options, card.model_id)
     with open_writer(settings.atlas, "index") as writer:
         if open_table(settings.atlas, "tiles") is not None:
             recover(writer, Atlas.open(settings.atlas))  # may change which models there are

@@ -33,8 +33,8 @@ from microtome.config import storage_place
 from microtome.engine.cluster import Node, cluster_failed
 from microtome.engine.progress import Tally
 from microtome.engine.slide_work import Work
-from microtome.errors import MicrotomeError, SettingError
-from microtome.models.encoder import EncoderOptions
+from microtome.errors import MicrotomeError, ModelReplaced, SettingError
+from microtome.models.encoder import Encoder, EncoderOptions
 from microtome.models.registry import load_encoder
 from microtome.slides.slide import SlideRef
 
@@ -88,10 +88,34 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The encoder that every actor loads."""
+    """The encoder that every actor loads.
+
+    Attributes:
+        name: as `load_encoder` takes it.
+        options: device, precision, licences.
+        model_id: of the model that lay there when the job began.
+    """
 
     name: str
     options: EncoderOptions
+    model_id: str
+
+    def load(self) -> Encoder:
+        """The encoder; what lies in a folder or a bucket may be replaced while a job runs.
+
+        Raises:
+            ModelReplaced: it is another model by now.
+            MicrotomeError: it can't be loaded.
+        """
+        encoder = load_encoder(self.name, self.options)
+        if encoder.card.model_id != self.model_id:
+            raise ModelReplaced(
+                f"{self.name} was replaced while the job ran: it was the model {self.model_id}, "
+                f"and is {encoder.card.model_id}",
+                remedy="Put the first one back and run again, or start anew with the other one; "
+                "a place of its own for each model keeps them apart.",
+            )
+        return encoder
 
 
 class SlideActor:
@@ -99,19 +123,25 @@ class SlideActor:
 
     def __init__(self, work: Work, model: ModelChoice, tally: Tally) -> None:
         self._work = work
-        self._encoder = load_encoder(model.name, model.options)
         self._tally = tally
+        self._encoder: Encoder | MicrotomeError
+        try:
+            self._encoder = model.load()
+        except MicrotomeError as error:  # raised here, Ray would tell of a lost actor only
+            self._encoder = error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Embed the slide in `batch["ref"]`; an error that isn't the slide's travels as data."""
         ref: SlideRef = pickle.loads(batch["ref"][0])  # noqa: S301 - our own driver's bytes
+        return {"result": np.array([pickle.dumps(self._outcome(ref))], dtype=object)}
+
+    def _outcome(self, ref: SlideRef) -> SlideOutcome | MicrotomeError:
+        if isinstance(self._encoder, MicrotomeError):
+            return self._encoder
         try:
-            result: SlideOutcome | MicrotomeError = self._work.run(
-                ref, self._encoder, self._tally.add
-            )
+            return self._work.run(ref, self._encoder, self._tally.add)
         except MicrotomeError as error:
-            result = error
-        return {"result": np.array([pickle.dumps(result)], dtype=object)}
+            return error
 
 
 def embed_slides(

@@ -36,7 +36,7 @@ class ModelMismatch(ModelError):
 
 
 class ModelReplaced(ModelError):
-    """Another model is where this one was: a server is about to change to it."""
+    """Another model is where this one was: a server changes to it, a job can't go on."""
 
     cause = "model-replaced"
 
