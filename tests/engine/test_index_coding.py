@@ -18,7 +18,7 @@ from microtome.atlas.index_codes import CodePlan, Codes
 from microtome.atlas.index_coding import CodingWork, code_here
 from microtome.atlas.vector_index import VectorIndex, open_index
 from microtome.engine.index_coding import CodingOnRay
-from microtome.errors import AtlasError
+from microtome.errors import AtlasError, ClusterFailed
 from support.clustered_atlas import Clusters, add_tiles, make_atlas
 from support.object_store import ObjectStore
 
@@ -86,6 +86,29 @@ def test_a_part_whose_process_died_is_coded_by_another(atlas: Atlas, tmp_path: P
     assert TWO_TASKS(codes, doing_first(die_once, work)) == code_here(expected, work) == sum(ROWS)
     assert marker.exists()
     assert codes.row_ids.tolist() == expected.row_ids.tolist()
+
+
+def test_a_part_that_a_store_cut_short_is_coded_again(atlas: Atlas, tmp_path: Path):
+    marker = tmp_path / "stumbled"
+
+    def stumble_once() -> None:
+        if not marker.exists():
+            marker.touch()
+            raise AtlasError("the store can't be reached")
+
+    assert TWO_TASKS(centroids(), doing_first(stumble_once, work_of(atlas))) == sum(ROWS)
+    assert marker.exists()
+
+
+def test_an_error_that_nobody_foresaw_is_named_without_its_words(atlas: Atlas):
+    def stumble() -> None:
+        raise ValueError("of /a/path")
+
+    with pytest.raises(ClusterFailed) as caught:
+        TWO_TASKS(centroids(), doing_first(stumble, work_of(atlas)))
+    assert caught.value.message == (
+        "Ray could not go on: a task brought up a ValueError that nobody foresaw"
+    )
 
 
 def test_an_error_of_a_part_is_the_error(atlas: Atlas):

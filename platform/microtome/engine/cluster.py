@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from microtome.errors import ClusterFailed
 
@@ -65,7 +65,11 @@ def nodes() -> list[Node]:
 
 def cluster_failed(error: RayError) -> ClusterFailed:
     """What Ray said when it could not go on, in a line."""
+    said = str(error).strip().splitlines()[0]
+    if isinstance(error, RayTaskError):  # its first line tells where, in colours, and not what
+        cause = error.cause.__cause__ or error.cause  # Ray Data wraps it
+        said = f"a task brought up a {type(cause).__name__} that nobody foresaw"
     return ClusterFailed(
-        f"Ray could not go on: {str(error).strip().splitlines()[0]}",
+        f"Ray could not go on: {said}",
         remedy="What was committed stays; look at Ray's logs, then run the same command again.",
     )

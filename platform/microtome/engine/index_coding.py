@@ -3,7 +3,8 @@
 A task gets the centroids, reads a few fragments and gives their codes back: at 512 values an eighth
 of what it read. The driver adds parts in the order of their fragments, so that the index is the
 same, byte for byte, as one that was made in one process. Ray does a task anew whose process or
-machine was lost, three times.
+machine was lost, three times, and itself does once more what a store's stumble cut short. Only the
+part that comes next is fetched from where it was made: all that wait would not fit the driver.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from microtome.atlas.index_coding import CodingWork, code_here
 from microtome.config import check_whole, storage_place
 from microtome.console import counted
 from microtome.engine.cluster import cluster, cluster_failed, nodes
-from microtome.errors import MicrotomeError
+from microtome.errors import AtlasDamaged, MicrotomeError
 
 TASK_ROWS = 250_000  # a quarter of a gigabyte to read, at 512 values; half a minute of a core
 AHEAD = 2  # parts per worker that are being made, or wait for one before them
@@ -77,8 +78,8 @@ def _parts(
     running: deque[Any] = deque()
     try:
         for work in works:
-            while len(at_work := _unfinished(running)) == workers:
-                ray.wait(at_work, num_returns=1)
+            while len(at_work := _unfinished(running)) >= workers:
+                ray.wait(at_work, num_returns=1, fetch_local=False)
             while running and (running[0] not in at_work or len(running) == AHEAD * workers):
                 yield _result(running.popleft())
             running.append(task.remote(shared, work))
@@ -91,7 +92,9 @@ def _parts(
 
 def _unfinished(parts: Iterable[Any]) -> list[Any]:
     listed = list(parts)
-    return ray.wait(listed, num_returns=len(listed), timeout=0)[1] if listed else []
+    if not listed:
+        return []
+    return ray.wait(listed, num_returns=len(listed), timeout=0, fetch_local=False)[1]
 
 
 def _result(part: Any) -> CodedPart:
@@ -105,10 +108,14 @@ def _result(part: Any) -> CodedPart:
 
 
 def _coded(bare: NDArray[np.uint8], work: CodingWork) -> CodedPart | MicrotomeError:
-    """Code one part, in a process of its own; an error travels as data."""
-    codes = Codes.of_bare(bare)
-    try:
-        code_here(codes, work)
-    except MicrotomeError as error:
-        return error
-    return codes.part()
+    """Code one part, in a process of its own; an error that comes twice travels as data."""
+    for last in (False, True):
+        codes = Codes.of_bare(bare)
+        try:
+            code_here(codes, work)
+        except MicrotomeError as error:
+            if last or isinstance(error, AtlasDamaged):
+                return error
+        else:
+            return codes.part()
+    raise AssertionError("the last attempt returns")
