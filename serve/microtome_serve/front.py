@@ -41,14 +41,20 @@ DIES_WITH_US: Final = (  # PR_SET_PDEATHSIG, SIGTERM; set in the process that be
 )
 
 
-def prepare() -> None:
-    """Have replicas listen themselves, in a Ray that starts after this; whoever said no is heard.
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Have replicas listen themselves, in a Ray that starts in the context, unless told otherwise.
 
     One that runs already, here or elsewhere, stays as it was started.
     """
-    if program() is not None:
-        for name, value in DIRECT.items():
-            os.environ.setdefault(name, value)
+    wanted = DIRECT if program() is not None else {}
+    new = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
 
 
 @contextmanager

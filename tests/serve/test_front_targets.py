@@ -122,9 +122,10 @@ ENVIRONMENTS = [({}, "1"), ({"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}, "0")]
 @pytest.mark.parametrize(("environment", "listen"), ENVIRONMENTS)
 def test_replicas_listen_unless_somebody_said_no(environment, listen, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(environment))
-    front.prepare()
+    with front.prepared():
+        assert os.environ["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == listen
 
-    assert os.environ["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == listen
+    assert os.environ == environment
 
 
 # slots before, ports named, slots after
