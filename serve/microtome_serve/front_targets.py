@@ -30,8 +30,8 @@ DIRECT: Final = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
 }
-"""The environment of a Ray whose Serve is to listen so; a replica that is to go still answers while
-HAProxy learns of it."""
+"""The environment of a Ray whose Serve is to listen so. A replica that is to go still answers for
+so many seconds, while HAProxy learns of it; Serve looks every 2 s whether it has gone quiet."""
 
 LOOK_EVERY_S: Final = 1.0
 PATIENCE_S: Final = 2.0
@@ -62,10 +62,10 @@ def replica_ports(behind: Place) -> list[int]:
 @contextmanager
 def directed(settings: ServeSettings, behind: Place, control: Path) -> Iterator[None]:
     """Keep HAProxy told of the replicas while the context is open."""
-    told = threading.Event()
+    ended = threading.Event()
     thread = threading.Thread(
         target=_keep_told,
-        args=(settings, lambda: replica_ports(behind), control, told),
+        args=(settings, lambda: replica_ports(behind), control, ended),
         name="front",
         daemon=True,
     )
@@ -73,7 +73,7 @@ def directed(settings: ServeSettings, behind: Place, control: Path) -> Iterator[
     try:
         yield
     finally:
-        told.set()
+        ended.set()
         thread.join()  # before Ray ends, which it asks
 
 
