@@ -1,4 +1,6 @@
-"""One entry of the cache of staged slides: its files, its size, its last use and its lock.
+"""One entry of a cache that processes share: its files, its size, its last use and its lock.
+
+Staged slides are kept so, and copies of models (which know neither size nor last use).
 
     <key>/       the files, whole: they appear by one rename
     <key>.part/  the files while they are fetched, or what a killed process left of them
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KEY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{8}")
-"""Nothing else in the folder is ever touched."""
+"""Of a staged slide; nothing else in its folder is ever touched."""
 Fetch = Callable[[Path], None]
 """Puts an entry's files into a new, empty folder."""
 
@@ -92,10 +94,10 @@ class Entry:
     def clear(self) -> None:
         """Remove its files, never leaving a folder that looks whole and isn't."""
         if self.part.exists():
-            shutil.rmtree(self.part)
+            _remove(self.part)
         if self.whole.exists():
             self.whole.rename(self.part)
-            shutil.rmtree(self.part)
+            _remove(self.part)
 
 
 def locked(path: Path, how: int) -> io.FileIO:
@@ -117,6 +119,14 @@ def _is_at(path: Path, file: io.FileIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or a file that somebody put in its place."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _bytes_in(folder: Path) -> int:
