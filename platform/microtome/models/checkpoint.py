@@ -99,7 +99,15 @@ def load_checkpoint(folder: str | Path) -> tuple[ModelCard, nn.Module]:
             they don't fit its architecture exactly.
     """
     card = read_card(folder)
-    weights = read_weights(folder, card)
+    return card, module_of(card, read_weights(folder, card), folder)
+
+
+def module_of(card: ModelCard, weights: Mapping[str, Tensor], folder: str | Path) -> nn.Module:
+    """Build a card's module with weights that were read from `folder`; in evaluation mode.
+
+    Raises:
+        CheckpointInvalid: they don't fit the card's architecture exactly.
+    """
     module = build_module(card.architecture)
     try:
         module.load_state_dict(weights, strict=True)
@@ -108,25 +116,33 @@ def load_checkpoint(folder: str | Path) -> tuple[ModelCard, nn.Module]:
         raise CheckpointInvalid(
             f"the weights in {folder} don't fit the architecture on its card: {reason}"
         ) from None
-    return card, module
+    return module
 
 
-def read_weights(folder: str | Path, card: ModelCard) -> dict[str, Tensor]:
+def read_weights(
+    folder: str | Path, card: ModelCard, *, shown: str | Path | None = None
+) -> dict[str, Tensor]:
     """Read the weights and check that they are the card's; by name, on the CPU.
+
+    Args:
+        folder: that they lie in.
+        card: that they must be of.
+        shown: the folder as its user named it, where that is another name.
 
     Raises:
         CheckpointInvalid: the file is missing, broken or another card's.
     """
+    shown = shown or folder
     try:
         weights = load_file(Path(folder) / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise CheckpointInvalid(
-            f"{WEIGHTS_FILE} in the model folder {folder} can't be read ({type(error).__name__})",
+            f"{WEIGHTS_FILE} in the model folder {shown} can't be read ({type(error).__name__})",
             remedy="It is missing or was cut short; fetch the model again.",
         ) from None
     if weights_sha256(weights) != card.weights_sha256:
         raise CheckpointInvalid(
-            f"the weights in {folder} aren't the ones its card was written for",
+            f"the weights in {shown} aren't the ones its card was written for",
             remedy="One of the two files was changed or replaced; fetch the model again.",
         )
     return weights

@@ -1,23 +1,23 @@
-"""Model folders that lie in an object store: copied to this machine once, and checked.
+"""Model folders that lie in an object store: weights are copied to this machine once, and checked.
 
-A copy is kept under the hash of its card, which names the weights by theirs: another model at the
-same URI is another copy. Copies may be deleted at any time.
+A copy is kept under the model's id, whatever its URI. The card, which says what the weights must be
+and under which licence, is asked for each time, and never kept. Copies may be deleted at any time.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from torch import Tensor
 
 from microtome.errors import CheckpointInvalid, ModelError, ModelNotFound
-from microtome.models.card import ModelCard
+from microtome.models.card import ID_LENGTH, ModelCard
 from microtome.models.checkpoint import CARD_FILE, WEIGHTS_FILE, read_weights
-from microtome.slides.storage import explained, filesystem_of, is_remote, local_path
+from microtome.slides.staging_entry import Entry, locked
+from microtome.slides.storage import explained, filesystem_of, local_path
 
 FOLDER_VARIABLE = "MICROTOME_MODELS_FOLDER"  # else `$XDG_CACHE_HOME/microtome/models`
 BLOCK_BYTES = 32 << 20  # of a request
@@ -32,59 +32,66 @@ def stored_card(uri: str) -> ModelCard:
         ModelError: the store refuses, or can't be reached.
         SettingError: the URI holds a secret.
     """
-    return _card(_card_text(uri), uri)
+    file = _file(uri, CARD_FILE)
+    store, path = filesystem_of(file)
+    with _of_store(file, ModelNotFound):
+        text: bytes = store.cat_file(path)
+    try:
+        return ModelCard.from_json(text.decode(errors="replace"))
+    except CheckpointInvalid as error:
+        raise CheckpointInvalid(f"{uri}: {error.message}", remedy=error.remedy) from None
 
 
-@contextmanager
-def local_copy(name: str) -> Iterator[str]:
-    """The model folder as one of this machine; what is wrong with a copy is said of its URI.
+def stored_weights(uri: str, card: ModelCard) -> dict[str, Tensor]:
+    """The weights of a model in a store, as `read_weights`.
+
+    They are read from this machine's copy; where there is none, or a damaged one, it is fetched, by
+    one process for all.
 
     Args:
-        name: a local folder, which is given back as it is, or a URI.
+        uri: of the model's folder.
+        card: what `stored_card` gave.
 
     Raises:
-        As `stored_card`; and CheckpointInvalid where the weights are missing or aren't the card's,
-            ModelError where there is no room for them here.
+        CheckpointInvalid: the weights are missing in the store, or aren't the card's.
+        ModelError: the store refuses or can't be reached, or there is no room for a copy here.
     """
-    if not is_remote(name):
-        yield name
-        return
-    text = _card_text(name)
-    folder = _cache() / hashlib.sha256(text).hexdigest()[:32]
-    with _said_of(name, folder):
-        if not folder.is_dir():
-            _fetch(name, text, folder)
-        yield str(folder)
-
-
-@contextmanager
-def _said_of(uri: str, folder: Path) -> Iterator[None]:
+    entry = Entry(_cache(), card.model_id)
+    with suppress(CheckpointInvalid):
+        return read_weights(entry.whole, card)
     try:
-        yield
-    except CheckpointInvalid as error:
-        shutil.rmtree(folder, ignore_errors=True)  # it is fetched again the next time
-        message = error.message.replace(str(folder), uri)
-        raise CheckpointInvalid(message, remedy=error.remedy) from None
-
-
-def _fetch(uri: str, text: bytes, folder: Path) -> None:
-    """Make a copy that is whole, or none."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="unfinished-", dir=folder.parent) as scratch:
-            part = Path(scratch) / "model"
-            part.mkdir()
-            (part / CARD_FILE).write_bytes(text)
-            _download(f"{uri.rstrip('/')}/{WEIGHTS_FILE}", part / WEIGHTS_FILE)
-            with _said_of(uri, part):
-                read_weights(part, _card(text, uri))
-            with suppress(OSError):  # another process was quicker
-                part.rename(folder)
+        entry.folder.mkdir(parents=True, exist_ok=True)
+        with locked(entry.lock, fcntl.LOCK_EX):
+            with suppress(CheckpointInvalid):  # another process has fetched it meanwhile
+                return read_weights(entry.whole, card)
+            return _fetched(uri, card, entry)
     except OSError as error:
         raise ModelError(
-            f"the model {uri} can't be copied to {folder.parent}: {error.strerror}",
+            f"the model {uri} can't be copied to this machine: {error.strerror}",
             remedy=f"Name a folder with room by {FOLDER_VARIABLE}.",
         ) from None
+
+
+def _fetched(uri: str, card: ModelCard, entry: Entry) -> dict[str, Tensor]:
+    """Make a copy that is whole, or none, and read it; the caller holds the entry alone."""
+    _sweep(entry.folder)
+    try:
+        entry.clear()
+        entry.part.mkdir()
+        _download(_file(uri, WEIGHTS_FILE), entry.part / WEIGHTS_FILE)
+        weights = read_weights(entry.part, card, shown=uri)
+        entry.part.rename(entry.whole)
+    except BaseException:
+        entry.remove()
+        raise
+    return weights
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left."""
+    for part in folder.glob(f"{'[0-9a-f]' * ID_LENGTH}.part"):
+        with suppress(OSError):  # another user's
+            Entry(folder, part.stem).removed()
 
 
 def _download(uri: str, target: Path) -> None:
@@ -102,23 +109,12 @@ def _download(uri: str, target: Path) -> None:
             file.write(block)
 
 
-def _card_text(uri: str) -> bytes:
-    card = f"{uri.rstrip('/')}/{CARD_FILE}"
-    store, path = filesystem_of(card)
-    with _of_store(card, ModelNotFound):
-        text: bytes = store.cat_file(path)
-    return text
+def _file(uri: str, name: str) -> str:
+    return f"{uri.rstrip('/')}/{name}"
 
 
 def _of_store(uri: str, missing: type[ModelError]) -> AbstractContextManager[None]:
     return explained(uri, missing=missing, refused=ModelError)
-
-
-def _card(text: bytes, uri: str) -> ModelCard:
-    try:
-        return ModelCard.from_json(text.decode(errors="replace"))
-    except CheckpointInvalid as error:
-        raise CheckpointInvalid(f"{uri}: {error.message}", remedy=error.remedy) from None
 
 
 def _cache() -> Path:

@@ -29,7 +29,7 @@ from microtome.models.starter_card import STARTER_CARD, STATISTICS_CARD
 from microtome.slides.storage import is_remote
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from microtome.models.torch_encoder import TorchEncoder
 
@@ -39,6 +39,7 @@ __all__ = [
     "folder_card",
     "load_card",
     "load_encoder",
+    "load_module",
     "shipped_cards",
 ]
 
@@ -74,7 +75,7 @@ def load_encoder(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> TorchE
     """
     from microtome.models.torch_encoder import TorchEncoder
 
-    card, module = _load(name, options)
+    card, module = load_module(name, options)
     return TorchEncoder(module, card, options)
 
 
@@ -91,28 +92,27 @@ def load_card(name: str, options: EncoderOptions = DEFAULT_OPTIONS) -> ModelCard
         return shipped[name]
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)[0]
-    from microtome.models.checkpoint import read_weights
-    from microtome.models.fetching import local_copy
-
-    card = _allowed_card(name, options)
-    with local_copy(name) as folder:
-        read_weights(folder, card)
-    return card
+    return _card_and_weights(name, options)[0]
 
 
-def _load(name: str, options: EncoderOptions) -> tuple[ModelCard, nn.Module]:
+def load_module(
+    name: str, options: EncoderOptions = DEFAULT_OPTIONS
+) -> tuple[ModelCard, nn.Module]:
+    """Load a model as its bare network, on the CPU, in evaluation mode.
+
+    Raises:
+        As `load_encoder`.
+    """
     if name in WITHOUT_FILE:
         return WITHOUT_FILE[name], _load_without_file(name)
     if name.startswith(TIMM_PREFIX):
         return _load_timm(name, options)
-    from microtome.models.checkpoint import load_checkpoint
-    from microtome.models.fetching import local_copy
+    from microtome.models.checkpoint import load_checkpoint, module_of
 
     if name in shipped_cards():
         return load_checkpoint(SHIPPED / name)
-    _allowed_card(name, options)
-    with local_copy(name) as folder:
-        return load_checkpoint(folder)
+    card, weights = _card_and_weights(name, options)
+    return card, module_of(card, weights, name)
 
 
 @cache
@@ -193,8 +193,11 @@ def folder_card(folder: str) -> ModelCard:
     return read_card(folder)
 
 
-def _allowed_card(name: str, options: EncoderOptions) -> ModelCard:
-    """The card of a checkpoint folder whose licence may be used."""
-    card = folder_card(name)
-    check_licence(name, card.licence, options.allow_licences)
-    return card
+def _card_and_weights(folder: str, options: EncoderOptions) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Of a checkpoint folder, each read once; the weights only where the licence may be used."""
+    from microtome.models.checkpoint import read_weights
+    from microtome.models.fetching import stored_weights
+
+    card = folder_card(folder)
+    check_licence(folder, card.licence, options.allow_licences)
+    return card, (stored_weights if is_remote(folder) else read_weights)(folder, card)

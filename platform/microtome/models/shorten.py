@@ -6,32 +6,35 @@ from dataclasses import replace
 
 from microtome.errors import SettingError
 from microtome.models.card import ModelCard
-from microtome.models.checkpoint import load_checkpoint, save_checkpoint
-from microtome.models.fetching import local_copy
+from microtome.models.checkpoint import save_checkpoint
+from microtome.models.encoder import DEFAULT_OPTIONS, EncoderOptions
 from microtome.models.lgffem import LGFFEM
+from microtome.models.registry import load_module
 
 
-def shorten_checkpoint(folder: str, target: str, dim: int) -> ModelCard:
+def shorten_checkpoint(
+    name: str, target: str, dim: int, options: EncoderOptions = DEFAULT_OPTIONS
+) -> ModelCard:
     """Write a model that gives the first `dim` values of another's vectors, at unit length.
 
     It is a model of its own, with its own id; metrics measured on the longer vectors aren't kept.
 
     Args:
-        folder: checkpoint of an LGFFEM, of this machine or a store.
-        target: where the new one goes.
+        name: of an LGFFEM, as a rule its folder; see `registry`.
+        target: the folder that the new one goes to.
         dim: one of its `matryoshka_dims`.
+        options: licences.
 
     Raises:
         SettingError: the model wasn't trained for prefixes of this length.
-        CheckpointInvalid: the folder isn't what its card says.
+        ModelError: it can't be loaded, see `load_encoder`, or the new one can't be written.
     """
-    with local_copy(folder) as copy:
-        card, module = load_checkpoint(copy)
+    card, module = load_module(name, options)
     trained = module.config.matryoshka_dims if isinstance(module, LGFFEM) else ()
     if not isinstance(module, LGFFEM) or dim not in trained:
         lengths = ", ".join(str(length) for length in trained) or "none"
         raise SettingError(
-            f"{folder} can't be shortened to {dim} values: prefixes it was trained for: {lengths}",
+            f"{name} can't be shortened to {dim} values: prefixes it was trained for: {lengths}",
             remedy="Train it with matryoshka_dims that hold this length.",
         )
     module.config = replace(module.config, output_dim=dim)
