@@ -169,9 +169,11 @@ def convert(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
             )
             card = convert_checkpoint(conversion, target)
         elif dim is not None and settings is None:
+            from microtome.models.encoder import EncoderOptions
             from microtome.models.shorten import shorten_checkpoint
 
-            card = shorten_checkpoint(source, target, dim)
+            options = EncoderOptions(allow_licences=tuple(allow_licence or ()))
+            card = shorten_checkpoint(source, target, dim, options)
         else:
             raise SettingError(
                 "convert takes either --settings, for a .pth checkpoint, or --dim, for a folder"
@@ -184,6 +186,13 @@ def convert(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
 
 
 def _check_target(source: str, target: str) -> None:
+    from microtome.slides.storage import is_remote
+
+    if is_remote(target):
+        raise SettingError(
+            f"OUT_FOLDER {target} is in a store; models are written to a folder of this machine",
+            remedy="Copy that folder's two files to the store.",
+        )
     if Path(target).exists() and not Path(target).is_dir():
         raise SettingError(f"OUT_FOLDER {target} is a file")
     if Path(target).resolve() == Path(source).resolve():

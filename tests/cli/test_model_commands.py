@@ -46,6 +46,14 @@ def save_cgd(folder: Path, licence: str = "Apache-2.0") -> ModelCard:
     return save_checkpoint(folder, CGD(config, UNTRAINED), card)
 
 
+def save_long(folder: Path, licence: str) -> None:
+    config = LgffemConfig("test_resnet", neck_channels=8, neck_layers=1, matryoshka_dims=(8, 16))
+    card = ModelCard(
+        "long", config.to_architecture(), Preprocessing(64), config.dim, "", licence=licence
+    )
+    save_checkpoint(folder, LGFFEM(config, UNTRAINED), card)
+
+
 @pytest.mark.parametrize("command", ["list", "show", "profile", "convert"])
 def test_every_command_explains_itself_by_example(command: str) -> None:
     text = model(command, "--help").output
@@ -211,16 +219,22 @@ def test_convert_refuses_settings_that_are_not_the_checkpoints(published, backbo
 
 
 def test_convert_shortens_a_model(tmp_path: Path) -> None:
-    config = LgffemConfig("test_resnet", neck_channels=8, neck_layers=1, matryoshka_dims=(8, 16))
-    card = ModelCard(
-        "long", config.to_architecture(), Preprocessing(64), config.dim, "", licence="MIT"
-    )
-    save_checkpoint(tmp_path / "long", LGFFEM(config, UNTRAINED), card)
+    save_long(tmp_path / "long", licence="MIT")
 
     answer = as_json("convert", tmp_path / "long", tmp_path / "short", "--dim", "8")
 
     assert answer["card"]["dim"] == 8
     assert load_encoder(str(tmp_path / "short")).card.dim == 8
+
+
+def test_convert_shortens_no_model_whose_licence_was_not_allowed(tmp_path: Path) -> None:
+    save_long(tmp_path / "long", licence="CC-BY-NC-4.0")
+    words = ["convert", tmp_path / "long", tmp_path / "short", "--dim", "8"]
+
+    code, message = error_of(*words)
+    assert (code, "CC-BY-NC-4.0" in message) == (1, True)
+    assert not (tmp_path / "short").exists()
+    assert as_json(*words, "--allow-licence", "CC-BY-NC-4.0")["card"]["licence"] == "CC-BY-NC-4.0"
 
 
 # words after SOURCE OUT_FOLDER, what the error says
@@ -237,6 +251,15 @@ def test_convert_with_flags_that_do_not_fit(tmp_path: Path, words: list[str], sa
 
     assert code == 2
     assert says in message
+
+
+def test_convert_writes_no_model_to_a_store(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    code, message = error_of("convert", "long", "s3://bucket/short", "--dim", "8")
+
+    assert (code, "s3://bucket/short" in message) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_convert_writes_over_neither_a_file_nor_its_source(tmp_path: Path) -> None:
