@@ -24,24 +24,33 @@ from microtome.search.finder import Finder
 
 log = logging.getLogger("microtome.serve")
 
-MOST: Final = 64  # of models, and of the columns by which groups are left out
-ASK_AGAIN_S: Final = 30.0  # after which it is tried again where there was none
+MOST: Final = 64  # calibrations waiting to be made
+ASK_AGAIN_S: Final = 30.0  # after which it is tried again where none could be made
 
 OF_A_PART: Final = "that is told by all tiles of the atlas, and some were left out"
 NOT_YET: Final = "what is usual in the atlas isn't known yet; ask again in a moment"
+FAILED: Final = "it can't be found out what is usual in the atlas"
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was found out, of which version and when by `time.monotonic`."""
+    """What was found out, and what it is of.
+
+    Attributes:
+        found: the calibration, maybe of a version before, or why there is none.
+        version: of the atlas for which one was to be made.
+        made: whether one was; else it is tried again after a while.
+        at_s: when, by `time.monotonic`.
+    """
 
     found: Calibration | str
     version: tuple[Any, ...]
+    made: bool
     at_s: float
 
     def holds(self, version: tuple[Any, ...]) -> bool:
-        none_then = isinstance(self.found, str) and time.monotonic() > self.at_s + ASK_AGAIN_S
-        return self.version == version and not none_then
+        recent = time.monotonic() < self.at_s + ASK_AGAIN_S
+        return self.version == version and (self.made or recent)
 
 
 class LaterCalibrations:
@@ -65,21 +74,29 @@ class LaterCalibrations:
             stale = known is None or not known.holds(version)
             if stale and name not in self._making and len(self._making) < MOST:
                 self._making.add(name)
-                self._thread.submit(self._make, finder, by, tiles)
+                self._thread.submit(self._make, finder, by, tiles, version)
         return known.found if known else NOT_YET
 
-    def _make(self, finder: Finder, by: str, tiles: int) -> None:
-        name, version = (finder.model_id, by, tiles), self._version(finder)
-        found: Calibration | str = "it can't be found out what is usual in the atlas"
+    def _make(self, finder: Finder, by: str, tiles: int, version: tuple[Any, ...]) -> None:
+        name, found = (finder.model_id, by, tiles), self._tried(finder, by, tiles)
+        made = isinstance(found, Calibration)
+        with self._lock:
+            before = self._known.get(name)
+            if found is None:
+                kept = before is not None and isinstance(before.found, Calibration)
+                found = before.found if before and kept else FAILED
+            self._known[name] = _Known(found, version, made, time.monotonic())
+            self._making.discard(name)
+
+    def _tried(self, finder: Finder, by: str, tiles: int) -> Calibration | str | None:
+        """See `Calibrations.find`; None where that fails."""
         try:
-            found = self._calibrations.find(finder, by, None, tiles)
+            return self._calibrations.find(finder, by, None, tiles)
         except MicrotomeError as error:
             log.warning("%s", error)
         except Exception:
             log.exception("what scores are usual can't be found out")
-        with self._lock:
-            self._known[name] = _Known(found, version, time.monotonic())
-            self._making.discard(name)
+        return None
 
     def _version(self, finder: Finder) -> tuple[Any, ...]:
         return finder.view().tiles.version, self._atlas.slides.version

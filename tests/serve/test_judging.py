@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread
 
 import numpy as np
 import pytest
 
-from microtome.errors import SettingError
+from microtome.atlas.atlas import Atlas
+from microtome.errors import AtlasError, SettingError
 from microtome.search import calibration as calibration_module
-from microtome.search.calibration import Calibrating, Calibrations
+from microtome.search.calibration import Calibrating, Calibration, Calibrations
+from microtome.search.finder import Finder
 from microtome.search.query import TileQuery, VectorQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
@@ -125,31 +127,88 @@ def test_of_a_part_of_the_atlas_nothing_is_judged(engines, access, asked):
     assert found["notes"][0] == f"{UNJUDGED}: {judging.OF_A_PART}"
 
 
-def test_where_there_can_be_none_it_is_tried_again_but_not_at_once(engines, monkeypatch):
+def test_what_operators_may_do_is_not_told_to_others(engines, monkeypatch):
     monkeypatch.setattr(calibration_module, "MOST_ROWS", 5)
-    monkeypatch.setattr(judging, "ASK_AGAIN_S", 0.0)
     until_s = time.monotonic() + SOON_S
     while "too large" not in (note := answer(engines, alpha=0.1)["notes"][0]):
         assert time.monotonic() < until_s, note
         time.sleep(0.02)
-    assert answer(engines, READER, alpha=0.1)["notes"] == [UNJUDGED]  # not what operators may do
+    assert answer(engines, READER, alpha=0.1)["notes"] == [UNJUDGED]
+
+
+class Later:
+    """Asks for calibrations, and waits until what there was to make is made."""
+
+    def __init__(self, atlas: Atlas) -> None:
+        self.calibrations = judging.LaterCalibrations(atlas)
+        self._finder = Finder(atlas, *atlas.models)
+
+    def find(self) -> Calibration | str:
+        return self.calibrations.find(self._finder, "case_id", None, 99)
+
+    def found(self) -> Calibration | str:
+        self.find()
+        self.calibrations._thread.submit(int).result(SOON_S)
+        return self.find()
+
+
+@pytest.fixture
+def later(atlas):
+    return Later(atlas)
+
+
+def fail(*_):
+    raise AtlasError("the store is away")
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """One item each time that a calibration is read or drawn."""
+    find, times = Calibrations.find, []
+    monkeypatch.setattr(Calibrations, "find", lambda *what: times.append(1) or find(*what))
+    return times
+
+
+def test_where_there_can_be_none_it_is_tried_again_but_not_at_once(later, tried, monkeypatch):
+    monkeypatch.setattr(calibration_module, "MOST_ROWS", 5)
+    assert all("too large" in later.found() for _ in range(3))
+    assert len(tried) == 1
     monkeypatch.setattr(calibration_module, "MOST_ROWS", 50_000)
-    judged(engines, READER)
+    monkeypatch.setattr(judging, "ASK_AGAIN_S", 0.0)
+    assert isinstance(later.found(), Calibration)
+    assert len(tried) == 2
 
 
-def test_what_was_known_serves_until_a_newer_version_is_known(atlas, monkeypatch):
-    later = judging.LaterCalibrations(atlas)
-    searcher = Searcher(atlas)
-    finder = searcher._finders.of(*atlas.models)
-    until_s = time.monotonic() + SOON_S
-    while isinstance(known := later.find(finder, "case_id", None, 99), str):
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
-    end = Event()
-    monkeypatch.setattr(later, "_version", lambda _: ("a newer one",))
-    monkeypatch.setattr(later, "_calibrations", type("Slow", (), {"find": lambda *_: end.wait()})())
+def test_what_fails_once_is_tried_again(later, monkeypatch):
+    """An error of the thread that makes them, wherever it looks at the atlas."""
+    view, asking = Finder.view, current_thread()
+    with monkeypatch.context() as patch:
+        patch.setattr(Finder, "view", lambda f: view(f) if current_thread() is asking else fail())
+        assert later.found() == judging.FAILED
+    monkeypatch.setattr(judging, "ASK_AGAIN_S", 0.0)
+    assert isinstance(later.found(), Calibration)
+
+
+def test_what_was_known_serves_while_a_newer_one_cannot_be_made(later, tried, monkeypatch):
+    known = later.found()
+    assert isinstance(known, Calibration)
+    monkeypatch.setattr(later.calibrations, "_version", lambda _: ("a newer one",))
+    with monkeypatch.context() as patch:
+        patch.setattr(Calibrations, "_version", fail)
+        assert [later.found() for _ in range(3)] == [known] * 3
+        assert len(tried) == 2  # nor is that tried again at once
+    monkeypatch.setattr(judging, "ASK_AGAIN_S", 0.0)
+    assert later.found() is known
+    assert len(tried) > 2
+
+
+def test_what_was_known_serves_until_a_newer_version_is_known(later, monkeypatch):
+    known, end = later.found(), Event()
+    assert isinstance(known, Calibration)
+    monkeypatch.setattr(later.calibrations, "_version", lambda _: ("a newer one",))
+    monkeypatch.setattr(Calibrations, "find", lambda *_: end.wait(SOON_S))
     try:
-        assert later.find(finder, "case_id", None, 99) is known
+        assert later.find() is known
     finally:
         end.set()
 
