@@ -7,13 +7,13 @@ import pytest
 
 from microtome.errors import DeadlinePassed
 from microtome.search import patience
-from microtome.search.keeping import Kept
+from microtome.search.keeping import ENTRY_BYTES, Kept
 from microtome.search.patience import Patience
 
 
 @pytest.fixture
 def kept():
-    return Kept(100, len)
+    return Kept(100 + 2 * ENTRY_BYTES, len)
 
 
 def test_what_is_kept_is_made_once(kept):
@@ -37,8 +37,15 @@ def test_what_was_used_last_stays_within_the_bytes(kept):
 
 
 def test_one_larger_than_all_that_may_be_kept_is_kept_alone(kept):
-    kept.of(("large",), lambda: b"x" * 1000)
+    kept.of(("large",), lambda: b"x" * 3 * ENTRY_BYTES)
     kept.of(("large",), lambda: pytest.fail("made again"))
+
+
+def test_of_what_has_no_size_there_is_not_more_and_more():
+    kept = Kept(10 * ENTRY_BYTES, lambda _: 0)
+    made = [kept.of((number,), lambda number=number: number) for number in range(11)]
+    assert kept.of((10,), lambda: pytest.fail("it was used last")) == made[10]
+    assert kept.of((0,), lambda: "anew") == "anew"
 
 
 def test_what_fails_is_made_anew(kept):

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from microtome.search import patience
 
+ENTRY_BYTES: Final = 4096  # of what holds one, however small it is
 LOOK_S: Final = 0.2  # how often one that waits for what another makes looks at its patience
 
 Made = TypeVar("Made")
@@ -24,13 +25,13 @@ class Kept(Generic[Made]):
     """Keeps what was used last; safe to use from many threads.
 
     Args:
-        most_bytes: of all that is kept, unless one alone is larger.
+        most_bytes: of all that is kept, unless one alone is larger; each counts `ENTRY_BYTES` more.
         size_of: bytes of one.
     """
 
     def __init__(self, most_bytes: int, size_of: Callable[[Made], int]) -> None:
         self._most_bytes = most_bytes
-        self._size_of = size_of
+        self._size_of = lambda made: ENTRY_BYTES + size_of(made)
         self._kept: OrderedDict[bytes, Made] = OrderedDict()
         self._bytes = 0
         self._making: dict[bytes, Lock] = {}
