@@ -185,7 +185,8 @@ class SearchOptions(Strict):
         gt=0,
         lt=1,
         description="Have it told whether the best tile is a good match: of queries that have one, "
-        "at most this share is said to have none. Of a part of the atlas that isn't told.",
+        "at most this share is said to have none. Not told beside a filter, or for a token with "
+        "rows.",
         examples=[0.05],
     )
     site_columns: list[Id] = Field(
