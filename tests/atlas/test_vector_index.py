@@ -16,7 +16,7 @@ from microtome.atlas.index_files import drop_index, newest_card
 from microtome.atlas.indexing import refresh_indices
 from microtome.atlas.vector_index import bits_of, open_index, stand
 from microtome.atlas.writer import open_writer
-from microtome.errors import AtlasWriteFailed, LeaseLost
+from microtome.errors import AtlasDamaged, AtlasWriteFailed, LeaseLost
 from support.clustered_atlas import Clusters, add_tiles, make_atlas
 
 DIM, ROWS = 32, 2000
@@ -301,6 +301,16 @@ def test_work_is_divided_between_fragments(rows, parts):
     split = CodingWork("atlas", "atlas", 1, "model", pieces).split(rows)
     assert [[piece.rows for piece in one.pieces] for one in split] == parts
     assert [piece.fragment for one in split for piece in one.pieces] == [0, 1, 2, 3, 4]
+
+
+def test_work_names_the_atlas_as_its_user_did(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    atlas = make_atlas("here", DIM)
+    work = CodingWork.of(atlas, atlas.tiles, *atlas.models)
+    for manifest in Path("here/tiles.lance/_versions").iterdir():
+        manifest.write_bytes(b"")
+    with pytest.raises(AtlasDamaged, match=r"^the table tiles of here can't be read: one of its"):
+        list(work.blocks())
 
 
 def test_removed_codes_are_found_no_more_and_their_bytes_are_gone(tmp_path):

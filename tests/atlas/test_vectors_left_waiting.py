@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lance import LanceDataset
 
 from microtome.atlas import orphans
 from microtome.atlas.atlas import Atlas
@@ -16,10 +18,11 @@ from microtome.atlas.maintain import MaintainSettings, maintain
 from microtome.atlas.objects import objects
 from microtome.atlas.orphans import find_leftovers, remove_leftovers
 from microtome.atlas.runs import RunTotals, finish_run
-from microtome.atlas.staged import FOLDER, Staged, StagingTarget, VectorWriter, staging_table
+from microtome.atlas.staged import Staged, StagingTarget, VectorWriter
+from microtome.atlas.staging_tables import FOLDER, staging_table
 from microtome.atlas.verify import verify
 from microtome.atlas.writer import Writer, open_writer
-from microtome.errors import LeaseLost
+from microtome.errors import AtlasDamaged, AtlasError, LeaseLost
 from microtome.models.card import ModelCard
 from support.made_atlas import CARD, MadeAtlas, content_id, tiles_of, vectors_of
 from support.object_store import ObjectStore
@@ -132,6 +135,94 @@ def test_what_has_waited_too_long_goes(uri: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(orphans, "WAITING_S", 0.0)
     maintain(uri, DAYS)
     assert waiting(uri) == []
+
+
+NEWEST, OLDEST, DATA = "_versions/*13.manifest", "_versions/*14.manifest", "data/*"
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:10])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut, empty])
+@pytest.mark.parametrize(
+    ("what", "noticed"),  # by a proof and by maintenance, which read no vectors
+    [(NEWEST, True), (OLDEST, True), (DATA, False)],
+)
+def test_what_is_damaged_goes(uri: str, what: str, noticed: bool, harm: Callable[[Path], None]):
+    with embedding(uri) as (_, staged):
+        staged.add(written(uri, "a"))
+    (file,) = Path(uri, f"{TABLE}.lance").glob(what)
+    harm(file)
+    assert noted(uri).keys() == ({TABLE} if noticed else set())
+    maintain(uri, DAYS)
+    assert waiting(uri) == ([] if noticed else [f"{OTHER.model_id}.lance"])
+    assert noted(uri) == {}
+    with embedding(uri) as (_, staged):
+        assert not staged.holds("a", content_id("a"), 5)
+        staged.add(written(uri, "a"))
+        assert len(staged.vectors(["a"])) == 5
+
+
+@pytest.mark.parametrize("what", [NEWEST, DATA])
+def test_a_job_embeds_anew_what_is_damaged(uri: str, what: str):
+    with embedding(uri) as (_, staged):
+        staged.add(written(uri, "a"))
+    (file,) = Path(uri, f"{TABLE}.lance").glob(what)
+    cut(file)
+    with embedding(uri) as (_, staged):
+        assert not staged.holds("a", content_id("a"), 5)
+        staged.add(written(uri, "a"))
+        assert len(staged.vectors(["a"])) == 5
+
+
+def test_what_is_damaged_under_a_job_is_said_and_let_go_of(uri: str):
+    with embedding(uri) as (_, staged):
+        staged.add(written(uri, "a"))
+        (file,) = Path(uri, f"{TABLE}.lance").glob(DATA)
+        file.unlink()
+        with pytest.raises(AtlasDamaged, match="one of its files is gone") as caught:
+            staged.vectors(["a"])
+    assert caught.value.remedy.startswith("Run the same command again")
+    assert waiting(uri) == []
+
+
+def test_what_cannot_be_read_for_another_reason_stays(uri: str, monkeypatch: pytest.MonkeyPatch):
+    with embedding(uri) as (_, staged):
+        staged.add(written(uri, "a"))
+
+    def refused(*_: object) -> None:
+        raise OSError("LanceError(IO): AccessDenied")
+
+    monkeypatch.setattr(LanceDataset, "versions", refused)
+    with pytest.raises(AtlasError, match="the store refused the credentials"):
+        find_leftovers(uri)
+
+
+def test_who_was_followed_while_it_kept_vectors_keeps_none(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It goes on when maintenance has removed what its workers wrote."""
+    commit = Writer._commit
+
+    def paused(*arguments: Any) -> None:
+        monkeypatch.undo()
+        stale._lease.release(clean=False)
+        with open_writer(uri, "maintain") as writer:
+            assert remove_leftovers(writer)[TABLE].files == 1
+        commit(*arguments)
+
+    with embedding(uri) as (stale, staged):
+        fragments = written(uri, "a")
+        monkeypatch.setattr(Writer, "_commit", paused)
+        with pytest.raises(LeaseLost):
+            staged.add(fragments)
+    with embedding(uri) as (_, staged):
+        assert not staged.holds("a", content_id("a"), 5)
 
 
 def test_who_lost_the_lease_while_listing_removes_nothing(

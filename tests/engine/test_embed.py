@@ -15,7 +15,7 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.columns import TableVersion
 from microtome.atlas.dropping import drop_model
 from microtome.atlas.schema import vector_column
-from microtome.atlas.staged import staging_table
+from microtome.atlas.staging_tables import staging_table
 from microtome.atlas.tables import open_table
 from microtome.atlas.verify import verify
 from microtome.atlas.writer import Writer, open_writer

@@ -20,7 +20,7 @@ from microtome.atlas.recovery import recover
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.schema import vector_column
 from microtome.atlas.sql import quoted
-from microtome.atlas.staged import discard_staged
+from microtome.atlas.staging_tables import discard_staged
 from microtome.atlas.writer import Writer
 from microtome.errors import ModelNotFound, SettingError
 from microtome.models.card import ModelCard

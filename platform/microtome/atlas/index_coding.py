@@ -105,7 +105,7 @@ class CodingWork:
         Raises:
             AtlasError: the table can't be read.
         """
-        tiles: Any = open_table(self.uri, "tiles", self.version)
+        tiles: Any = open_table(self.uri, "tiles", self.version, shown_uri=self.shown_uri)
         if tiles is None:
             raise lost_table(self.shown_uri, "tiles")
         column = vector_column(self.model_id)

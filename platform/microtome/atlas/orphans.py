@@ -1,7 +1,7 @@
 """Files that no version of a table names: what killed jobs wrote and never committed.
 
 Lance tells them apart by reading every version. Of a table in which vectors wait for their column
-(`staged`) every file is left over once no job would go on from it.
+(`staged`) every file is left over once no job would go on from it, and where it is damaged.
 
 Removing is a matter of order, since a holder of the lease may be paused at any point and be
 followed by another, whose workers then write files that no version names *yet*: first the list,
@@ -30,11 +30,11 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.backfill_plan import lacks_vectors
 from microtome.atlas.objects import objects
 from microtome.atlas.schema import TABLES
-from microtome.atlas.staged import staged_models, staging_table
-from microtome.atlas.storage import reason
-from microtome.atlas.tables import newest_table, open_table, table_uri
+from microtome.atlas.staging_tables import staged_models, staging_table
+from microtome.atlas.storage import is_damage, reason
+from microtome.atlas.tables import newest_table, open_table, reading, table_uri
 from microtome.atlas.writer import Writer
-from microtome.errors import AtlasError
+from microtome.errors import AtlasDamaged, AtlasError
 from microtome.slides.storage import filesystem_of, is_remote, store_errors, store_reason
 
 EVER = timedelta(days=36_500)  # no version is so old: none goes, only what none of them names
@@ -73,12 +73,7 @@ def find_leftovers(uri: str) -> dict[str, Leftovers]:
     atlas = Atlas.open(uri)
     found = {table: _unnamed(uri, table, newest_table(uri, table)) for table in TABLES}
     for model_id in staged_models(uri):
-        table = staging_table(model_id)
-        staged = open_table(uri, table)
-        if staged is not None and _awaited(atlas, model_id, staged):
-            found[table] = _unnamed(uri, table, staged)
-        else:
-            found[table] = _all(uri, table)
+        found[staging_table(model_id)] = _of_staged(atlas, model_id)
     return found
 
 
@@ -97,10 +92,22 @@ def remove_leftovers(writer: Writer) -> dict[str, Leftovers]:
     return found
 
 
-def _awaited(atlas: Atlas, model_id: str, staged: lance.LanceDataset) -> bool:
-    """Whether a further job would go on from the vectors that wait, rather than embed again."""
-    last_s = max(version["timestamp"].timestamp() for version in staged.versions())
-    return time.time() - last_s < WAITING_S and lacks_vectors(atlas, model_id)
+def _of_staged(atlas: Atlas, model_id: str) -> Leftovers:
+    """All of a table in which vectors wait, unless a further job would go on from them."""
+    uri, table = atlas.uri, staging_table(model_id)
+    if lacks_vectors(atlas, model_id):
+        with suppress(AtlasDamaged):  # of this table: nobody can go on from it
+            staged = open_table(uri, table)
+            if staged is not None and _waited_s(uri, table, staged) < WAITING_S:
+                return _unnamed(uri, table, staged)
+    return _all(uri, table)
+
+
+def _waited_s(uri: str, table: str, staged: lance.LanceDataset) -> float:
+    """How long ago the last of what waits came, or was last fenced."""
+    with reading(uri, table):
+        last_s: float = max(one["timestamp"].timestamp() for one in staged.versions())
+    return time.time() - last_s
 
 
 def _unnamed(uri: str, table: str, dataset: lance.LanceDataset) -> Leftovers:
@@ -114,7 +121,8 @@ def _unnamed(uri: str, table: str, dataset: lance.LanceDataset) -> Leftovers:
             max_files=LISTED,
         )
     except (OSError, RuntimeError) as error:
-        raise _unlisted(uri, table, reason(error, uri)) from error
+        kind = AtlasDamaged if is_damage(error) else AtlasError
+        raise _unlisted(uri, table, reason(error, uri), kind) from error
     named = {
         file.path.rpartition(f"{table}.lance/")[2]: file.size_bytes for file in told.candidate_files
     }
@@ -134,8 +142,8 @@ def _all(uri: str, table: str) -> Leftovers:
     return Leftovers(tuple(paths), sum(sizes.values()))
 
 
-def _unlisted(uri: str, table: str, why: str) -> AtlasError:
-    return AtlasError(
+def _unlisted(uri: str, table: str, why: str, kind: type[AtlasError] = AtlasError) -> AtlasError:
+    return kind(
         f"the files of the table {table} of {uri} can't be listed: {why}",
         remedy="Check the permissions; a damaged version must come from a backup.",
     )

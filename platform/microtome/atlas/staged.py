@@ -10,7 +10,8 @@ go on from it (`orphans`); without it, work is lost, not truth.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import lance
@@ -21,20 +22,14 @@ from numpy.typing import NDArray
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.columns import counted
 from microtome.atlas.fragments import Gathered, vector_array, write_unseen
-from microtome.atlas.objects import objects
 from microtome.atlas.schema import tile_ids
 from microtome.atlas.sql import one_of
+from microtome.atlas.staging_tables import discard_staged, staging_table
 from microtome.atlas.storage import location, writing
-from microtome.atlas.tables import lost_table, open_table
+from microtome.atlas.tables import newest_table, open_table, reading
 from microtome.atlas.writer import Writer
+from microtome.errors import AtlasDamaged
 from microtome.models.card import ModelCard
-
-FOLDER = "_embed"
-
-
-def staging_table(model_id: str) -> str:
-    """Name of the table in which a model's vectors wait."""
-    return f"{FOLDER}/{model_id}"
 
 
 def staging_schema(card: ModelCard) -> pa.Schema:
@@ -120,14 +115,17 @@ class Staged:
     """The vectors of a model that wait, as the job that fills its column sees them."""
 
     def __init__(self, writer: Writer, card: ModelCard) -> None:
-        """Make the table, or take over what a job that was ended left in it."""
+        """Make the table, or take over what a job that was ended left in it, unless damaged."""
         self._writer = writer
+        self._model_id = card.model_id
         self._table = staging_table(card.model_id)
         self._found: dict[tuple[str, str], Counter[int]] = {}
         self._seen = -1
-        if open_table(writer.uri, self._table) is None:
-            writer.create(self._table, staging_schema(card))
-        self._look()
+        with suppress(AtlasDamaged), self._reading():
+            if open_table(writer.uri, self._table) is not None:
+                self._look()
+                return
+        writer.create(self._table, staging_schema(card))
 
     def holds(self, slide_id: str, content_id: str, tiles: int) -> bool:
         """Whether the vectors of all tiles of a slide wait here."""
@@ -138,29 +136,36 @@ class Staged:
 
         Raises:
             AtlasWriteFailed: the store refuses.
+            AtlasDamaged: a file is damaged or gone; the next job embeds what waited again.
         """
         arriving = [lance.FragmentMetadata.from_json(text) for text in fragments]
         if arriving:
             self._writer.append(self._table, arriving)
-            self._look()
+            with self._reading():
+                self._look()
 
     def vectors(self, slide_ids: Iterable[str]) -> pa.Table:
-        """Columns `tile_id` and `vector` of all that waits for some slides."""
+        """Columns `tile_id` and `vector` of all that waits for some slides.
+
+        Raises:
+            AtlasDamaged: a file is damaged or gone; the next job embeds what waited again.
+        """
         wanted = set(slide_ids)
         places: set[int] = set()
         for (slide_id, _), fragments in self._found.items():
             if slide_id in wanted:
                 places |= fragments.keys()
-        dataset = self._newest()
-        return dataset.scanner(
-            columns=["tile_id", "vector"],
-            filter=one_of("slide_id", wanted),
-            fragments=[dataset.get_fragment(number) for number in sorted(places)],
-        ).to_table()
+        with self._reading():
+            dataset = newest_table(self._writer.uri, self._table)
+            return dataset.scanner(
+                columns=["tile_id", "vector"],
+                filter=one_of("slide_id", wanted),
+                fragments=[dataset.get_fragment(number) for number in sorted(places)],
+            ).to_table()
 
     def _look(self) -> None:
         """Take note of the fragments that have come."""
-        dataset = self._newest()
+        dataset = newest_table(self._writer.uri, self._table)
         new = [one for one in dataset.get_fragments() if one.fragment_id > self._seen]
         if not new:
             return
@@ -171,27 +176,16 @@ class Staged:
             self._found.setdefault((slide_id, content_id), Counter())[fragment] += count
         self._seen = max(one.fragment_id for one in new)
 
-    def _newest(self) -> lance.LanceDataset:
-        dataset = open_table(self._writer.uri, self._table)
-        if dataset is None:
-            raise lost_table(self._writer.uri, self._table)
-        return dataset
-
-
-def staged_models(uri: str) -> list[str]:
-    """Ids of the models that have such a table, or files of one.
-
-    Raises:
-        AtlasWriteFailed: the store refuses.
-    """
-    names = objects(uri, FOLDER, "vectors that wait").names()
-    return sorted(name.removesuffix(".lance") for name in names if name.endswith(".lance"))
-
-
-def discard_staged(uri: str, model_id: str) -> None:
-    """Remove the vectors of a model that wait; without a need for them, and to forget.
-
-    Raises:
-        AtlasWriteFailed: the store refuses.
-    """
-    objects(uri, f"{staging_table(model_id)}.lance", "vectors that wait").clear()
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Let go of a table that turns out to be damaged: no job could ever go on from it."""
+        try:
+            with reading(self._writer.uri, self._table):
+                yield
+        except AtlasDamaged as error:
+            uri, model_id = self._writer.uri, self._model_id
+            # Of `tiles`, as a transaction checks the lease first, and this table may be gone.
+            self._writer.transact("tiles", lambda _: discard_staged(uri, model_id))
+            raise AtlasDamaged(
+                error.message, remedy="Run the same command again: it embeds anew what waited."
+            ) from error

@@ -38,7 +38,7 @@ _REASONS = {
     r"os error 20|Not a directory": "a file stands where a folder should be",
     r"sufficient data|magic number|[Cc]orrupt|failed to decode|whole buffer|Invalid scalar value"
     r"|metadata range|invalid magic|outside file|metadata region|sliced Buffer|Flat buffer has"
-    r"|not aligned to": _DAMAGED,
+    r"|not aligned to|[Ii]nvalid ?[Rr]ange|range was invalid|size is too small": _DAMAGED,
     r"Not found: .*\.lance/data/|NoSuchKey": _GONE,
     r"NoSuchBucket": "there is no such bucket",
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|\b403\b": (

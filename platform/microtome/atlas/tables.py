@@ -10,6 +10,7 @@ import lance
 
 from microtome.atlas.storage import (
     STORE_ERRORS,
+    is_damage,
     location,
     may_pass,
     patiently,
@@ -26,11 +27,20 @@ def table_uri(uri: str, table: str) -> str:
     return f"{location(uri)}/{table}.lance"
 
 
-def open_table(uri: str, table: str, version: int | None = None) -> lance.LanceDataset | None:
+def open_table(
+    uri: str, table: str, version: int | None = None, *, shown_uri: str = ""
+) -> lance.LanceDataset | None:
     """The newest version of a table, or the given one; None where there is none.
+
+    Args:
+        uri: of the atlas.
+        table: its name.
+        version: of the table.
+        shown_uri: of the atlas as its user named it, where `uri` is its location.
 
     Raises:
         AtlasError: something is there, or may be, that can't be read.
+        AtlasDamaged: so it is, since the file that tells of its version is damaged.
     """
     place, options = table_uri(uri, table), storage_options(uri)
     try:
@@ -38,7 +48,7 @@ def open_table(uri: str, table: str, version: int | None = None) -> lance.LanceD
     except STORE_ERRORS as error:
         if isinstance(error, ValueError) and "was not found" in str(error):
             return None
-        raise _unreadable(uri, table, error) from error
+        raise _unreadable(shown_uri or uri, table, error) from error
 
 
 def newest_table(uri: str, table: str) -> lance.LanceDataset:
@@ -55,13 +65,18 @@ def newest_table(uri: str, table: str) -> lance.LanceDataset:
 
 @contextmanager
 def reading(uri: str, table: str) -> Iterator[None]:
-    """Turn what Lance says where a table's file is damaged or gone into `AtlasDamaged`."""
+    """Turn what Lance says where a table's file is damaged or gone into `AtlasDamaged`.
+
+    Raises:
+        AtlasDamaged: so it is.
+        AtlasError: it can't be read for another reason.
+    """
     try:
         yield
     except STORE_ERRORS as error:
-        if not re.search("LanceError|External error", str(error)):
+        if not re.search("LanceError|External error|corrupt file", str(error)):
             raise
-        if may_pass(error):
+        if may_pass(error) or not is_damage(error):
             raise _unreadable(uri, table, error) from error
         raise AtlasDamaged(
             f"the table {table} of the atlas {uri} can't be read: {reason(error, uri)}",
@@ -71,7 +86,8 @@ def reading(uri: str, table: str) -> Iterator[None]:
 
 
 def _unreadable(uri: str, table: str, error: Exception) -> AtlasError:
-    return AtlasError(
+    kind = AtlasDamaged if is_damage(error) else AtlasError
+    return kind(
         f"the table {table} of {uri} can't be read: {reason(error, uri)}",
         remedy="Check the URI, the permissions and, for an object store, the AWS variables; "
         "a damaged table must come from a backup.",

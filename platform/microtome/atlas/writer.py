@@ -27,7 +27,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import lance
@@ -37,8 +37,10 @@ from lance.fragment import write_fragments
 from microtome.atlas.format import renew
 from microtome.atlas.lease import Lease, LeaseSettings, take_lease
 from microtome.atlas.schema import TABLES
+from microtome.atlas.staging_tables import staged_models, staging_table
 from microtome.atlas.storage import WAITS_S, check_uri, may_pass, storage_options, write_failed
 from microtome.atlas.tables import STORAGE_VERSION, lost_table, open_table, table_uri
+from microtome.errors import AtlasDamaged
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -252,14 +254,23 @@ def open_writer(uri: str, purpose: str, settings: LeaseSettings | None = None) -
         lease.keep(settings.renew_s)
         writer = Writer(uri, lease)
         if others_may_commit:
-            for table in TABLES:
-                if open_table(uri, table) is not None:
-                    writer.fence(table)
+            _fence_off(writer)
         renew(writer)
         yield writer
         clean = True
     finally:
         lease.release(clean=clean)
+
+
+def _fence_off(writer: Writer) -> None:
+    """Fence every table, those in which vectors wait as well."""
+    for table in TABLES:
+        if open_table(writer.uri, table) is not None:
+            writer.fence(table)
+    for table in map(staging_table, staged_models(writer.uri)):
+        with suppress(AtlasDamaged):  # whoever would go on from it lets go of it
+            if open_table(writer.uri, table) is not None:
+                writer.fence(table)
 
 
 def _went_through(dataset: lance.LanceDataset, token: str, since: int) -> bool:

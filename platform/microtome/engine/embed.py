@@ -15,7 +15,8 @@ from microtome.atlas.backfill_plan import BackfillPlan, add_vector_column, plan_
 from microtome.atlas.ledger import Work
 from microtome.atlas.recovery import recover
 from microtome.atlas.runs import start_run
-from microtome.atlas.staged import StagingTarget, discard_staged
+from microtome.atlas.staged import StagingTarget
+from microtome.atlas.staging_tables import discard_staged
 from microtome.atlas.writer import Writer, open_writer
 from microtome.config import EmbedSettings
 from microtome.engine.cluster import cluster, nodes

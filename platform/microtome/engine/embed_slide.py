@@ -70,13 +70,14 @@ class EmbedWork:
                 f"{ref.slide_id} has other bytes than those its tiles were cut from",
                 remedy="Run `microtome index` on it first, which replaces its tiles.",
             )
-        tiles = open_table(self.target.uri, "tiles", self.version)
+        target = self.target
+        tiles = open_table(target.uri, "tiles", self.version, shown_uri=target.shown_uri)
         if tiles is None:
-            raise lost_table(self.target.shown_uri, "tiles")
+            raise lost_table(target.shown_uri, "tiles")
         corners, tissue = stored_places(tiles, ref.slide_id, self.fragments[ref.slide_id])
         places = places_again(reader, self.grid, corners, tissue)
         on_tiles(len(places), 0)
-        writer = VectorWriter(self.target, ref.slide_id, slide.content_id)
+        writer = VectorWriter(target, ref.slide_id, slide.content_id)
         for batch in cut_tiles(reader, places, batch_size=self.batch_size, threads=self.threads):
             writer.add(batch.corners, encoder.encode(batch.pixels))
             on_tiles(0, len(batch))
