@@ -92,9 +92,9 @@ def _parts(
 
 def _unfinished(parts: Iterable[Any]) -> list[Any]:
     listed = list(parts)
-    if not listed:
-        return []
-    return ray.wait(listed, num_returns=len(listed), timeout=0, fetch_local=False)[1]
+    if listed:
+        _, listed = ray.wait(listed, num_returns=len(listed), timeout=0, fetch_local=False)
+    return listed
 
 
 def _result(part: Any) -> CodedPart:
