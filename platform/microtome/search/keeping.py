@@ -31,7 +31,7 @@ class Kept(Generic[Made]):
 
     def __init__(self, most_bytes: int, size_of: Callable[[Made], int]) -> None:
         self._most_bytes = most_bytes
-        self._size_of = lambda made: ENTRY_BYTES + size_of(made)
+        self._size_of = size_of
         self._kept: OrderedDict[bytes, Made] = OrderedDict()
         self._bytes = 0
         self._making: dict[bytes, Lock] = {}
@@ -68,14 +68,17 @@ class Kept(Generic[Made]):
         self._kept.move_to_end(key)
         return self._kept[key]
 
+    def _cost(self, made: Made) -> int:
+        return ENTRY_BYTES + self._size_of(made)
+
     def _keep(self, key: bytes, made: Made) -> None:
         with self._lock:
             if key in self._kept:  # after a failure two may make it
-                self._bytes -= self._size_of(self._kept.pop(key))
-            self._bytes += self._size_of(made)
+                self._bytes -= self._cost(self._kept.pop(key))
+            self._bytes += self._cost(made)
             self._kept[key] = made
             while self._bytes > self._most_bytes and len(self._kept) > 1:
-                self._bytes -= self._size_of(self._kept.popitem(last=False)[1])
+                self._bytes -= self._cost(self._kept.popitem(last=False)[1])
 
 
 @contextmanager
