@@ -13,7 +13,7 @@ from microtome.search.atlas_bias import BiasSettings, atlas_bias
 from microtome.search.query import TileQuery, VectorQuery
 from microtome.search.result import SearchSettings
 from microtome.search.searcher import Searcher
-from microtome.search.site_bias import excess, usual_columns
+from microtome.search.site_bias import FindableTiles, excess, usual_columns
 from microtome.search.spread import Spread
 from support import sited_atlas
 from support.sited_atlas import MadeSlide, make_atlas, tile_id
@@ -70,6 +70,13 @@ def test_of_one_query_it_is_counted_among_what_could_be_found(
     assert bias.expected == pytest.approx(expected)
     told = pytest.approx((same / hits - expected) / (1 - expected)) if hits >= 5 else None
     assert bias.excess == told
+
+
+def test_all_tiles_are_counted_without_reading_them(searcher):
+    findable = FindableTiles(searcher._atlas)
+    counted = findable.of(None, ("site",), None)
+    assert counted.share("site", "x", ()) == pytest.approx(5 / 11)
+    assert findable.of(None, ("site",), None) is counted
 
 
 def test_of_hits_that_are_spread_nothing_is_told_and_that_is_said(searcher):

@@ -97,10 +97,17 @@ class Findable:
     """The tiles that could be found, counted.
 
     Attributes:
-        counts: how many `tiles` there are of each slide, case and value of further columns.
+        counts: how many `tiles` there are of each slide, case and value of further columns; maybe
+            in several rows.
     """
 
     counts: pa.Table
+
+    @classmethod
+    def of_slides(cls, slides: Any, columns: Sequence[str]) -> Findable:
+        """All tiles, as the Lance dataset of slides tells them: that reads no row per tile."""
+        names = dict.fromkeys(["slide_id", "case_id", *columns, "tiles"])
+        return cls(slides.to_table(columns=list(names), filter="tiles > 0"))
 
     @classmethod
     def of(cls, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
@@ -135,17 +142,31 @@ class Findable:
 
 
 class FindableTiles:
-    """Tiles that could be found, counted once for each version and filter; for many threads."""
+    """Tiles that could be found, counted once for each version and filter; for many threads.
 
-    def __init__(self) -> None:
+    Args:
+        atlas: whose.
+    """
+
+    def __init__(self, atlas: Atlas) -> None:
+        self._atlas = atlas
         self._kept: Kept[Findable] = Kept(KEPT_BYTES, lambda made: made.counts.nbytes)
 
     def of(self, tiles: Any, columns: Sequence[str], where: str | None) -> Findable:
-        """See `Findable.of`.
+        """Counted in the Lance dataset of tiles where there is a filter, else in that of slides.
+
+        Slides are written beside their tiles, so while that is under way they may be ahead.
 
         Raises:
             DeadlinePassed: nobody waits for it any more.
         """
+        if where is None:
+            slides = self._atlas.slides
+            return self._kept.of(
+                ("slides", slides.version, tuple(columns)),
+                lambda: Findable.of_slides(slides, columns),
+            )
         return self._kept.of(
-            (tiles.version, tuple(columns), where), lambda: Findable.of(tiles, columns, where)
+            ("tiles", tiles.version, tuple(columns), where),
+            lambda: Findable.of(tiles, columns, where),
         )

@@ -67,7 +67,7 @@ class Trust:
     def __init__(self, atlas: Atlas, calibrations: Calibrated | None = None) -> None:
         self._atlas = atlas
         self._calibrations = calibrations or Calibrations(atlas)
-        self._findable = FindableTiles()
+        self._findable = FindableTiles(atlas)
 
     def verdict(
         self, finder: Finder, asking: Asking, best: float | None, settings: SearchSettings
