@@ -1,7 +1,7 @@
 """`SearchReplica`: the deployment that holds the atlas and answers what looks alike.
 
 Questions that need no picture come many at once and are searched together. The others, which read
-slides, embed, compare whole slides or count sites, have threads of their own, and may take half of
+slides, embed, compare whole slides or count tiles, have threads of their own, and may take half of
 a replica's places at most: however many of them come, the quick ones find their way.
 """
 
@@ -63,8 +63,9 @@ class Asked:
     @property
     def is_quick(self) -> bool:
         """Whether there is nothing to read, to embed or to count for it: it can go with others."""
-        plain = self.ask.level == "tile" and not self.ask.site_columns
-        return plain and isinstance(self.ask.query, TileQuery | VectorQuery)
+        ask = self.ask
+        counts = ask.site_columns and ask.spread is None and not isinstance(ask.query, VectorQuery)
+        return ask.level == "tile" and isinstance(ask.query, TileQuery | VectorQuery) and not counts
 
 
 class SearchReplica:

@@ -47,6 +47,8 @@ class Shadow:
         ask = answered.ask
         if ask.level != "tile" or ask.model is not None or isinstance(ask.query, VectorQuery):
             return
+        if ask.site_columns:  # counting takes time that isn't the model's
+            return
         if random.random() >= self._following.choice.shadow:  # noqa: S311 - a sample, no secret
             return
         self._waiting = [one for one in self._waiting if not one.done()]
@@ -58,7 +60,7 @@ class Shadow:
     def _compare(self, engines: Engines, answered: Answered) -> None:
         started = time.monotonic()
         try:
-            ask = replace(answered.ask, alpha=None, site_columns=())  # only hits are compared
+            ask = replace(answered.ask, alpha=None)  # only hits are compared
             other = engines.answer(answered.access, ask, self._following.choice.other)
         except Exception:  # noqa: BLE001 - whatever it is, the one who asked has an answer
             self._following.note(Compared(failed=1))

@@ -225,10 +225,19 @@ def test_the_site_bias_counts_what_is_there_for_them(engines, tmp_path):
     assert everything["expected"] < bias["expected"]
 
 
-def test_what_counts_sites_is_not_asked_with_the_quick_ones():
-    quick = Asked(READER, Ask(TileQuery(tile_id(0)), alpha=0.1), None, 0.0)
-    assert quick.is_quick
-    assert not replace(quick, ask=replace(quick.ask, site_columns=("site",))).is_quick
+@pytest.mark.parametrize(
+    ("asked", "quick"),
+    [
+        ({"alpha": 0.1}, True),
+        ({"site_columns": ("site",)}, False),
+        ({"site_columns": ("site",), "spread": ("case_id", 1)}, True),  # nothing is counted
+        ({"site_columns": ("site",), "query": VectorQuery(np.ones((1, 6), np.float32))}, True),
+        ({"spread": ("case_id", 1), "level": "slide"}, False),
+    ],
+)
+def test_what_counts_tiles_is_not_asked_with_the_quick_ones(asked, quick):
+    ask = replace(Ask(TileQuery(tile_id(0))), **asked)
+    assert Asked(READER, ask, None, 0.0).is_quick is quick
 
 
 @pytest.mark.parametrize("asked", [{"alpha": 0.1}, {"site_columns": ("site",)}])

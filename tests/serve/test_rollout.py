@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from microtome.search.query import TileQuery, VectorQuery
+from microtome_serve.access import Access
+from microtome_serve.asking import Ask
 from microtome_serve.rollout import Choice, Compared, Rollout, overlap
 from microtome_serve.settings import ServeSettings
+from microtome_serve.shadow import Answered, Shadow
 
 
 def hits(*names: str) -> list[dict]:
@@ -76,6 +81,43 @@ TOLD = {
 @pytest.mark.parametrize(("known", "told", "taken"), TOLD.values(), ids=TOLD)
 def test_a_replica_takes_what_is_newer_and_of_its_own_deployment(known, told, taken):
     assert known.or_newer(told) == (told if taken else known)
+
+
+class Share:
+    """Of questions, all are to be compared; the answers are alike."""
+
+    def __init__(self) -> None:
+        self.choice = Choice.first(replace(OLD, shadow=1.0))
+        self.seen = Compared()
+
+    def note(self, compared: Compared) -> None:
+        self.seen += compared
+
+    def answer(self, *_) -> dict:
+        return {"hits": hits("a")}
+
+
+TILE = Ask(TileQuery("0f" * 16))
+
+
+# what is asked, of how many questions the times and hits are compared
+@pytest.mark.parametrize(
+    ("ask", "questions"),
+    [
+        (TILE, 1),
+        (replace(TILE, alpha=0.05), 1),  # nobody waits for that
+        (replace(TILE, site_columns=("site",)), 0),  # to count them takes its time, too
+        (replace(TILE, level="slide"), 0),
+        (replace(TILE, model="tissue"), 0),
+        (replace(TILE, query=VectorQuery(np.ones((1, 4), np.float32))), 0),
+    ],
+)
+def test_only_what_takes_either_model_as_much_is_compared(ask, questions):
+    share = Share()
+    shadow = Shadow(share)
+    shadow.maybe(share, Answered(Access("all", "operator"), ask, share.answer(), 0.5))
+    shadow._thread.shutdown(wait=True)
+    assert (share.seen.questions, share.seen.failed) == (questions, 0)
 
 
 def test_a_deployment_without_a_candidate_shadows_nothing():
