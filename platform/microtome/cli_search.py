@@ -132,7 +132,7 @@ def search(  # noqa: PLR0913, PLR0917 - a command's flags are its interface
         list[str] | None,
         typer.Option(
             help="Say how much of the ranking this column explains; may be repeated.",
-            show_default="columns called site, scanner and the like",
+            show_default="columns called site, scanner and the like; of a server only by region",
         ),
     ] = None,
     query_mpp: Annotated[

@@ -46,8 +46,7 @@ def ask_server(server: str, query: Query, wish: Wish) -> Answer:
                 f"{flag} can't be asked of a server: {why}", remedy="It is for --atlas."
             )
     level = level_of(wish, query)
-    if wish.geojson is not None:
-        check_geojson(wish.geojson)
+    _check(wish)
     with Client(server) as client:
         options = _options(wish)
         if level == "tile":
@@ -56,6 +55,24 @@ def ask_server(server: str, query: Query, wish: Wish) -> Answer:
     if wish.geojson is not None:
         write_geojson(wish.geojson, _geojson(answer))
     return answer
+
+
+def _check(wish: Wish) -> None:
+    """Raise `SettingError` for what a search of an atlas refuses, too."""
+    from microtome.search.calibration import Calibrating
+    from microtome.search.result import SearchSettings
+
+    alpha = wish.told_alpha
+    SearchSettings(
+        k=wish.k,
+        exclude=wish.exclude,
+        query_mpp=wish.query_mpp,
+        spread=wish.spreading,
+        min_score=wish.min_score,
+        calibrating=None if alpha is None else Calibrating(alpha),
+    )
+    if wish.geojson is not None:
+        check_geojson(wish.geojson)
 
 
 def _geojson(answer: Answer) -> dict[str, Any]:
@@ -82,12 +99,16 @@ def _options(wish: Wish) -> SearchOptions:
 
 
 def _trusting(client: Client, query: Query, wish: Wish) -> SearchOptions:
-    """What makes a server tell how far its hits can be trusted, as a search of an atlas does."""
-    from microtome.search.query import RegionQuery, TileQuery
+    """What makes a server tell how far its hits can be trusted, as a search of an atlas does.
+
+    By a tile it answers at once, so it counts nothing that nobody asked for; pictures from outside
+    are of no site.
+    """
+    from microtome.search.query import RegionQuery
     from microtome.search.site_bias import usual_among
 
     columns = tuple(wish.site_column or ())
-    if not columns and isinstance(query, TileQuery | RegionQuery):  # others are of no site
+    if not columns and isinstance(query, RegionQuery):
         columns = usual_among(client.atlas().fields)
     return {"alpha": wish.told_alpha, "site_columns": columns}
 

@@ -24,6 +24,7 @@ FACTS = {
     "notes": [],
     "next_offset": None,
 }
+TILE = "0f" * 16
 REGION = {
     "slide_id": "a",
     "case_id": None,
@@ -99,8 +100,9 @@ def test_slides_are_spread_by_the_server(server: ScriptedServer) -> None:
 @pytest.mark.parametrize(
     ("words", "alpha", "columns", "requests"),
     [
-        ([], 0.05, ["site", "Scanner"], 2),
-        (["--alpha", "0", "--site-column", "batch"], None, ["batch"], 1),
+        ([TILE], 0.05, [], 1),
+        ([TILE, "--alpha", "0", "--site-column", "batch"], None, ["batch"], 1),
+        (["a#0,0,9,9", "--alpha", "0.1"], 0.1, ["site", "Scanner"], 2),
     ],
 )
 def test_how_far_tiles_can_be_trusted_is_asked_and_told_as_of_an_atlas(
@@ -113,7 +115,7 @@ def test_how_far_tiles_can_be_trusted_is_asked_and_told_as_of_an_atlas(
     counts = {"tiles": 1, "slides": 1, "cases": 1}
     server.replies = [Reply(body=facts | counts), result][2 - requests :]
 
-    done = asked(server, "0f" * 16, *words)
+    done = asked(server, *words)
 
     assert done.exit_code == 0, done.output
     assert (sent(server)["alpha"], sent(server)["site_columns"]) == (alpha, columns)
@@ -128,6 +130,13 @@ def test_how_far_tiles_can_be_trusted_is_asked_and_told_as_of_an_atlas(
         (["a#0,0,9,9", "--geojson", "a.geojson"], "--geojson says nothing where a tile"),
         (["a#0,0,9,9", "--level", "region", "--geojson", "a.txt"], "must end in .geojson"),
         (["slide:a", "--alpha", "0.1"], "--alpha says nothing where a slide"),
+        ([TILE, "--alpha", "nan"], "alpha must be between 0 and 1"),
+        ([TILE, "--alpha", "-1"], "alpha must be between 0 and 1"),
+        ([TILE, "--min-score", "nan"], "min_score must be between -1 and 1"),
+        (["slide:a", "--min-score", "2"], "min_score must be between -1 and 1"),
+        (["a#0,0,9,9", "--query-mpp", "nan"], "query_mpp must be above 0"),
+        ([TILE, "--spread", "case_id"], "COLUMN=N"),
+        ([TILE, "--exclude", "patient"], "'patient'"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_sent(

@@ -305,6 +305,28 @@ def test_both_clients_offer_the_same():
     assert offered(Client) == offered(AsyncClient)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"min_score": math.nan}, "min_score"),
+        ({"query_mpp": math.inf}, "query_mpp"),
+        ({"alpha": -math.inf}, "alpha"),
+        ({"filter": [("age", "<", math.nan)]}, "value of age"),
+        ({"filter": [("age", "in", [1, math.nan])]}, "value of age"),
+    ],
+)
+def test_what_is_no_number_is_named_and_not_sent(server, client, options, says):
+    with pytest.raises(SettingError, match=f"{says} must be a finite number"):
+        client.search_tile("ab", **options)
+    assert server.seen == []
+
+
+def test_a_corner_must_lie_somewhere(server, client):
+    with pytest.raises(QueryUnreadable, match="finite"):
+        client.search_polygon("a", [(0, 0), (9, math.nan), (9, 9)])
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, "x", None])
 def test_vectors_that_are_none_are_not_sent(server, client, value):
     with pytest.raises(QueryUnreadable, match="vectors"):

@@ -62,7 +62,7 @@ def test_a_server_finds_what_the_atlas_holds(
 def test_a_server_tells_how_far_its_hits_can_be_trusted(
     server: str, served_folder: Path, pink: str
 ) -> None:
-    words = [pink, "-k", "12", "--exclude", "case", "--alpha", "0.3"]
+    words = [pink, "-k", "12", "--exclude", "case", "--alpha", "0.3", "--site-column", "site"]
     here = told(*words, "--atlas", served_folder / "atlas")
     assert here["verdict"]
     assert [bias["column"] for bias in here["site_bias"]] == ["site"]

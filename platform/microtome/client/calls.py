@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from microtome.client import answers
-from microtome.errors import AnswerUnreadable, QueryUnreadable, SlideUnknown
+from microtome.errors import AnswerUnreadable, QueryUnreadable, SettingError, SlideUnknown
 
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
@@ -181,8 +181,14 @@ def by_region(slide_id: str, box: Box) -> dict[str, Any]:
 
 
 def by_polygon(slide_id: str, corners: Corners) -> dict[str, Any]:
-    """A drawn region of a slide, as a query."""
+    """A drawn region of a slide, as a query.
+
+    Raises:
+        QueryUnreadable: a corner lies nowhere.
+    """
     told = [[float(x), float(y)] for x, y in corners]
+    if not all(math.isfinite(value) for corner in told for value in corner):
+        raise QueryUnreadable("corners are finite numbers")
     return {"kind": "polygon", "slide_id": slide_id, "corners": told}
 
 
@@ -212,8 +218,14 @@ def by_vector(vectors: Vectors) -> dict[str, Any]:
 
 
 def wanted(options: SearchOptions) -> dict[str, Any]:
-    """The options as the API's JSON."""
+    """The options as the API's JSON.
+
+    Raises:
+        SettingError: one is no finite number, which JSON can't say.
+    """
     said: dict[str, Any] = {**options}
+    for name, value in said.items():
+        _check_finite(name, value)
     if "filter" in said:
         said["filter"] = _conditions(said["filter"])
     if said.get("spread"):
@@ -223,10 +235,18 @@ def wanted(options: SearchOptions) -> dict[str, Any]:
 
 
 def _conditions(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
+    for column, _, value in conditions:
+        for one in value if isinstance(value, list | tuple) else [value]:
+            _check_finite(f"a filter's value of {column}", one)
     return [
         {"field": column, "operator": operator, "value": value}
         for column, operator, value in conditions
     ]
+
+
+def _check_finite(name: str, value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{name} must be a finite number, not {value!r}")
 
 
 def _of_slide(slide_id: str) -> str:
