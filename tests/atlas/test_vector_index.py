@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from microtome.atlas import derived, index_files
+from microtome.atlas import derived, index_codes, index_files
 from microtome.atlas.derived import IndexUnusable
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan, Codes
@@ -270,7 +270,8 @@ def test_codes_find_a_vector_among_the_allowed():
     assert set(codes.search(vectors[:1], 5, 4, allowed)[0].tolist()) == {9, 30, 1497, -1}
 
 
-def test_codes_taken_out_and_in_are_the_codes_of_one_go():
+def test_codes_taken_out_and_in_are_the_codes_of_one_go(monkeypatch):
+    monkeypatch.setattr(index_codes, "THREADS", 1)  # more round a few last bits otherwise
     vectors, numbers = CLUSTERS.drawn(500), np.arange(500)
     whole = Codes.trained(CodePlan(4), vectors)
     whole.add(numbers, vectors)

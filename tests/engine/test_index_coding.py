@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from microtome.atlas import index_codes
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan, Codes
@@ -36,6 +37,12 @@ def filled(uri: str) -> Atlas:
     for number, rows in enumerate(ROWS):
         add_tiles(atlas, CLUSTERS.drawn(rows, seed=number), first=number * 10_000)
     return atlas
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a task has; more of them round a few last bits otherwise."""
+    monkeypatch.setattr(index_codes, "THREADS", 1)
 
 
 @pytest.fixture

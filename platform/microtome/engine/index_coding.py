@@ -2,7 +2,8 @@
 
 A task gets the centroids, reads a few fragments and gives their codes back: at 512 values an eighth
 of what it read. The driver adds parts in the order of their fragments, so that the index is the
-same, byte for byte, as one that was made in one process. Ray does a task anew whose process or
+same as one that was made in one process: byte for byte where that has one thread, as a task has,
+else but for how the last bit of a few factors is rounded. Ray does a task anew whose process or
 machine was lost, three times, and itself does once more what a store's stumble cut short. Only the
 part that comes next is fetched from where it was made: all that wait would not fit the driver.
 """
@@ -73,7 +74,8 @@ def _parts(
     bare: NDArray[np.uint8], works: Sequence[CodingWork], workers: int
 ) -> Generator[CodedPart]:
     """What becomes of each work, in order; a bounded number is made before it is asked for."""
-    task = ray.remote(_coded).options(num_cpus=1, runtime_env={"env_vars": storage_place()})
+    environment = {"OMP_NUM_THREADS": "1", **storage_place()}
+    task = ray.remote(_coded).options(num_cpus=1, runtime_env={"env_vars": environment})
     shared = ray.put(bare)
     running: deque[Any] = deque()
     try:
