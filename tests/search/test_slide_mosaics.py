@@ -167,7 +167,7 @@ def test_an_atlas_as_it_once_was_is_searched_as_it_was(own_atlas):
 @pytest.mark.parametrize("method", ["mosaic", "mean"])
 @pytest.mark.parametrize("level", ["slide", "case"])
 def test_candidates_that_are_looked_up_are_the_nearest_of_many(many, monkeypatch, method, level):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
+    few_candidates(monkeypatch, vector=60, mean=200)
     searcher, shares = SlideSearcher(many), []
     for number in range(0, 600, 60):
         asked = {"method": method, "level": level, "k": 5}
@@ -186,7 +186,7 @@ def test_candidates_that_are_looked_up_are_the_nearest_of_many(many, monkeypatch
 def test_candidates_are_as_near_where_a_filter_takes_tiles_out_of_every_slide(
     many, monkeypatch, method, where
 ):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 20, "mean": 100})
+    few_candidates(monkeypatch, vector=20, mean=100)
     searcher, shares = SlideSearcher(many), []
     for number in range(0, 600, 30):
         asked = {"method": method, "where": where, "k": 5, "exclude": "slide"}
@@ -202,7 +202,7 @@ def test_where_candidates_share_their_cases_further_ones_are_looked_up(
     many, monkeypatch, method, k
 ):
     """Of cases of two slides, so many candidates are not of so many cases."""
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
+    few_candidates(monkeypatch, vector=60, mean=200)
     asked = {"method": method, "k": k, "spread": Spread("case_id")}
     quick = search(SlideSearcher(many), SlideQuery(slide_name(60)), **asked)
     exact = search(SlideSearcher(many), SlideQuery(slide_name(60)), exact=True, **asked)
@@ -212,17 +212,39 @@ def test_where_candidates_share_their_cases_further_ones_are_looked_up(
     assert values == sorted(values, reverse=True)
 
 
+@pytest.mark.parametrize("spread", [None, Spread("case_id")], ids=["all", "spread"])
+@pytest.mark.parametrize("method", ["mosaic", "mean"])
+def test_the_more_hits_are_wanted_the_more_candidates_are_compared(
+    many, monkeypatch, method, spread
+):
+    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 60})
+    searcher, shares = SlideSearcher(many), []
+    for number in range(0, 600, 60):
+        asked = {"method": method, "k": 40, "spread": spread}
+        quick = search(searcher, SlideQuery(slide_name(number)), **asked)
+        exact = search(searcher, SlideQuery(slide_name(number)), exact=True, **asked)
+        assert quick.path == "index"
+        shares.append(len(set(names(quick)) & set(names(exact))) / 40)
+    assert np.mean(shares) >= 0.95
+
+
 def test_more_hits_than_candidates_are_found_all_the_same(many, monkeypatch):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 20, "mean": 20})
+    few_candidates(monkeypatch, vector=20, mean=20)
     assert len(search(SlideSearcher(many), SlideQuery(slide_name(7)), k=60).hits) == 60
 
 
 def test_a_filter_that_leaves_few_is_answered_by_comparing_them_all(many, monkeypatch):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 200})
+    few_candidates(monkeypatch, vector=60, mean=200)
     asked = {"where": f"slide_id < '{slide_name(50)}'", "k": 60}
     result = search(SlideSearcher(many), SlideQuery(slide_name(7)), **asked)
     assert result.path == "exact"
     assert sorted(names(result)) == [slide_name(number) for number in range(50)]
+
+
+def few_candidates(monkeypatch, vector, mean):
+    """Have so many compared by vocabulary, however many hits are wanted."""
+    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": vector, "mean": mean})
+    monkeypatch.setattr(slide_methods, "CANDIDATES_PER_HIT", 0)
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def answer_by_mosaics(asking: Asking, tell: Tell) -> Answer:
     settings, tissue = asking.settings, asking.asked.tissue
     shared = asking.view.bank(asking.where, tell)
     bank = with_slides(shared, asking.view.ground, asking.asked.slides, asking.where)
-    field = Field(bank, _groups_of(bank, asking), settings.exact, settings.effort)
+    field = Field(bank, _groups_of(bank, asking), settings.k, settings.exact, settings.effort)
     scored, walked = _compared(asking, field)
     best = walked.places
     found = []

@@ -33,6 +33,8 @@ from microtome.search.slide_bank import Bank, Part
 
 CANDIDATES: Final = {"vector": 512, "mean": 4096}
 """Slides compared at least, by vocabulary; a mean is quickly compared, but one vector says less."""
+CANDIDATES_PER_HIT: Final = 12
+"""But so many for each hit that is wanted: with 8, a twentieth of a hundred spread hits is lost."""
 WORDS: Final = 1600  # looked under by all of a query's vectors together,
 LEAST_WORDS, MOST_WORDS = 16, 64  # and by each
 TOPICS: Final = {"vector": 4, "mean": 8}
@@ -107,12 +109,14 @@ class Field:
     Attributes:
         bank: the mosaics.
         groups: (N,) the group of each of its slides; −1 for those that may not be found.
+        k: how many hits are wanted.
         exact: compare with all.
         effort: how far to look for candidates, times the usual.
     """
 
     bank: Bank
     groups: Numbers
+    k: int
     exact: bool = False
     effort: float = 1.0
 
@@ -157,7 +161,8 @@ def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, boo
     stored = part.mosaics
     if isinstance(stored, StoredMosaics) and words in stored.words and not field.exact:
         looked_up = free[free < len(stored)]
-        wanted = CANDIDATES[words] * field.effort / _share_kept(part, looked_up)
+        usual = max(CANDIDATES[words], CANDIDATES_PER_HIT * field.k)
+        wanted = usual * field.effort / _share_kept(part, looked_up)
         if len(looked_up) > wanted:
             gains = _gains(part, words, vectors, field.effort * _effort(part, words, looked_up))
             best = np.argpartition(-gains[looked_up], math.ceil(wanted) - 1)[: math.ceil(wanted)]

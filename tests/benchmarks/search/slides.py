@@ -71,7 +71,7 @@ class Grown:
         bank = view.bank(None, print)
         names = [slide_name(slides // QUERIES * number) for number in range(QUERIES)]
         tissues = [Tissue.of_mosaic(view.mosaics([name], None)[0]) for name in names]
-        return cls(slides, searcher, tissues, Field(bank, bank.places), stored_s)
+        return cls(slides, searcher, tissues, Field(bank, bank.places, K), stored_s)
 
     def compare(self, method: str, number: int) -> None:
         """Ask one query of the comparison alone."""
