@@ -213,6 +213,21 @@ def test_where_candidates_share_their_cases_further_ones_are_looked_up(
 
 
 @pytest.mark.parametrize("spread", [None, Spread("case_id")], ids=["all", "spread"])
+@pytest.mark.parametrize(("method", "least"), [("mosaic", 0.45), ("mean", 0.3)])
+def test_candidates_that_score_too_little_end_no_search_before_it_finds_the_others(
+    many, monkeypatch, method, least, spread
+):
+    """Candidates are no strict ranking: some score too little while good ones are missing."""
+    few_candidates(monkeypatch, vector=60, mean=60)
+    asked = {"method": method, "k": 400, "min_score": least, "spread": spread}
+    quick = search(SlideSearcher(many), SlideQuery(slide_name(60)), **asked)
+    exact = search(SlideSearcher(many), SlideQuery(slide_name(60)), exact=True, **asked)
+    assert quick.path == "index"
+    assert 60 < len(exact.hits) < 200
+    assert len(quick.hits) >= 0.97 * len(exact.hits)
+
+
+@pytest.mark.parametrize("spread", [None, Spread("case_id")], ids=["all", "spread"])
 @pytest.mark.parametrize("method", ["mosaic", "mean"])
 def test_the_more_hits_are_wanted_the_more_candidates_are_compared(
     many, monkeypatch, method, spread

@@ -149,7 +149,8 @@ def _compared(asking: Asking, field: Field) -> tuple[Scored, Walked]:
     """The best by mosaics or mean vectors, and which of them are hits.
 
     Where candidates are too few, what has its share of the hits is left out of the next ones; where
-    nothing has, more are looked up, in the end all.
+    nothing has, more are looked up, in the end all; or, where some score too little, until that
+    brings no further hit.
     """
     settings, facts = asking.settings, asking.view.ground.facts
     compare = by_mosaic if asking.method == "mosaic" else by_mean
@@ -157,15 +158,14 @@ def _compared(asking: Asking, field: Field) -> tuple[Scored, Walked]:
     there[field.bank.places[field.groups >= 0]] = True
     ranking = Ranking(settings, facts, asking.groups, there)
     scored = found = compare(asking.asked.tissue, field)
-    walked = ranking.walk(scored)
-    while not (walked.ends(settings) or found.exact):
+    walked, before = ranking.walk(scored), 0
+    while not (walked.ends(settings.k, before) or found.exact):
+        before = len(walked.places)
         full = ranking.of_values(walked.full)
         left_out = np.isin(field.groups, full)
-        field = (
-            replace(field, groups=np.where(left_out, -1, field.groups))
-            if left_out.any()
-            else replace(field, effort=field.effort * FURTHER)
-        )
+        further = FURTHER if walked.low or not left_out.any() else 1
+        others = np.where(left_out, -1, field.groups)
+        field = replace(field, groups=others, effort=field.effort * further)
         kept = walked.places[np.isin(scored.groups[walked.places], full)]
         found = compare(asking.asked.tissue, field)
         scored = scored.at(kept).and_more(found)
@@ -187,7 +187,7 @@ def _voted(asking: Asking, finder: Finder, roll: Roll, wanted: Wanted) -> tuple[
         ballot = by_votes(tissue, near, view, roll, exact)
         walked = ranking.walk(ballot.scored)
         more = any(len(row_ids) == wanted.k for row_ids, _ in found)
-        if walked.ends(settings) or not more:
+        if len(walked.places) >= settings.k or not more:
             return ballot, walked
         if wanted.k < MOST_VOTERS:
             wanted = replace(wanted, k=wanted.k * 8)

@@ -42,9 +42,13 @@ class Walked:
     full: tuple[Scalar, ...]
     low: bool
 
-    def ends(self, settings: SlideSettings) -> bool:
-        """Whether no more hits are wanted."""
-        return self.low or len(self.places) >= settings.k
+    def ends(self, k: int, before: int) -> bool:
+        """Whether there are k hits, or no more than before and what is left scores too little.
+
+        Candidates are no strict ranking: with some that score too little others may be missing
+        that don't.
+        """
+        return len(self.places) >= k or (self.low and len(self.places) <= before)
 
 
 @dataclass(frozen=True)
