@@ -130,6 +130,12 @@ def test_no_region_scores_less_than_asked(tiles):
     assert len(ranked.first) == AT_ONCE
 
 
+def test_what_a_further_look_finds_too_little_alike_is_said_as_well(tiles):
+    """The first look finds one site alone; the next ones score less than asked."""
+    ranked = Places(tiles, falling()).ranked(k=3, min_score=0.8, spread=Spread("site"))
+    assert (slides_of(ranked), ranked.note) == ("s0", "1 of 3 hits: no other scores 0.8 or more")
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     scores=st.permutations(falling()),

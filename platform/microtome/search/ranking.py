@@ -15,7 +15,7 @@ from microtome.search.exact import Nearest
 from microtome.search.filters import all_of
 from microtome.search.finder import Finder, View, Wanted
 from microtome.search.result import SearchSettings
-from microtome.search.spread import spread_out
+from microtome.search.spread import fewer, spread_out
 
 MOST_OPEN: Final = 0.1  # of the rows of an index; with more outside of it a search says so
 
@@ -72,15 +72,9 @@ def rank(
 def _shown(near: Nearest, least: float, settings: SearchSettings) -> Ranked:
     best = near.scores[0].item() if len(near.scores) else None
     good = near.scores >= least
-    why = "there are no more tiles to search"
-    if settings.spread:
-        why += f" with at most {settings.spread.most} of each {settings.spread.column}"
-    if not good.all():
-        why = f"no other scores {least:g} or more"
-        near = replace(near, row_ids=near.row_ids[good], scores=near.scores[good])
-    count = len(near.row_ids)
-    note = f"{count:,} of {settings.k:,} hits: {why}" if count < settings.k else ""
-    return Ranked(near, best, note)
+    near = replace(near, row_ids=near.row_ids[good], scores=near.scores[good])
+    why, missed = "there are no more tiles to search", None if good.all() else least
+    return Ranked(near, best, fewer(len(near.row_ids), settings.k, why, settings.spread, missed))
 
 
 def about_index(view: View, settings: SearchSettings) -> str:

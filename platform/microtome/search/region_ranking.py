@@ -9,7 +9,7 @@ out of a further look; each fills one slide, case or site at least, hence it end
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from microtome.search.filters import none_of
 from microtome.search.region_check import Checked
 from microtome.search.region_placement import iou, moved
 from microtome.search.region_result import RegionSettings
-from microtome.search.spread import Spread, values_of, within
+from microtome.search.spread import Spread, fewer, values_of, within
 from microtome.slides.slide import Scalar
 
 Look = Callable[[str], list[Checked]]
@@ -50,42 +50,49 @@ def rank(outline: Any, tiles: Any, look: Look, settings: RegionSettings) -> Rank
         look: finds and compares them.
         settings: say k, `most_overlap`, `spread` and `min_score`.
     """
-    first = look("")
     least = -math.inf if settings.min_score is None else settings.min_score
+    missed: float | None = None
 
-    def good(found: Iterable[Checked]) -> list[Checked]:
-        return _apart(outline, [one for one in found if one.score >= least], settings.most_overlap)
+    def good(found: list[Checked]) -> list[Checked]:
+        """Those of a look that score enough, the best first, apart."""
+        nonlocal missed
+        enough = [one for one in found if one.score >= least]
+        missed = least if len(enough) < len(found) else None
+        return _apart(outline, enough, settings.most_overlap)
 
-    if settings.spread is None:
-        best = good(first)[: settings.k]
-    else:
-        best = _spread_out(
-            tiles, settings.spread, settings.k, lambda c: good(look(c) if c else first)
-        )
-    why = "no more places were found"
-    if settings.spread:
-        why += f" with at most {settings.spread.most} of each {settings.spread.column}"
-    if any(one.score < least for one in first):
-        why = f"no other scores {least:g} or more"
-    note = f"{len(best):,} of {settings.k:,} hits: {why}" if len(best) < settings.k else ""
-    return RankedRegions(best, first, note)
+    first = look("")
+    best, spread = good(first), settings.spread
+    if spread is not None:
+        best = _spread_out(best, tiles, spread, settings.k, lambda others: good(look(others)))
+    note = fewer(len(best), settings.k, "no more places were found", spread, missed)
+    return RankedRegions(best[: settings.k], first, note)
 
 
-def _spread_out(tiles: Any, spread: Spread, k: int, look: Look) -> list[Checked]:
-    """The best k of which no more than allowed have one value; see the module's docstring."""
+def _spread_out(
+    found: list[Checked], tiles: Any, spread: Spread, k: int, further: Look
+) -> list[Checked]:
+    """The best of which no more than allowed have one value, k of them where there are so many.
+
+    Args:
+        found: by the first look.
+        tiles: the Lance dataset.
+        spread: what is allowed.
+        k: how many are wanted.
+        further: looks for others that fulfil a condition.
+    """
     kept: list[Checked] = []  # of values that are full
     full: list[Scalar] = []
     while True:
-        found = look(none_of(spread.column, full))
         values = values_of(tiles, np.array([one.row_ids[0] for one in found]), spread.column)
         # The query's own place is looked at every time.
         new = [place for place, value in enumerate(values) if value not in full]
         found, values = [found[place] for place in new], [values[place] for place in new]
         places, filled = within(values, spread.most)
         if len(kept) + len(places) >= k or not filled:
-            return sorted([*kept, *(found[place] for place in places)], key=_order)[:k]
+            return sorted([*kept, *(found[place] for place in places)], key=_order)
         kept += [found[place] for place in places if values[place] in filled]
         full += filled
+        found = further(none_of(spread.column, full))
 
 
 def _apart(outline: Any, found: list[Checked], most_overlap: float) -> list[Checked]:

@@ -21,6 +21,7 @@ from microtome.search.slide_bank import Tell
 from microtome.search.slide_evidence import read_matches
 from microtome.search.slide_result import SlideHit, SlideResult, SlideSettings
 from microtome.search.slide_view import SlideView, SlideViews
+from microtome.search.spread import fewer
 
 
 class SlideSearcher:
@@ -167,15 +168,11 @@ def _about(hits: Sequence[SlideHit], asking: Asking, low: bool) -> tuple[str, ..
         notes.append(
             f"{alone:,} of the hits are slides of unknown case, which stand for themselves"
         )
-    if len(hits) < settings.k:
-        why = (
-            "no others have any of the tiles nearest to the query"
-            if asking.method == "votes"
-            else f"there are no more {settings.level}s to search"
-        )
-        if settings.spread:
-            why += f" with at most {settings.spread.most} of each {settings.spread.column}"
-        if low:
-            why = f"no other scores {settings.min_score:g} or more"
-        notes.append(f"{len(hits):,} of {settings.k:,} hits: {why}")
-    return tuple(notes)
+    why = (
+        "no others have any of the tiles nearest to the query"
+        if asking.method == "votes"
+        else f"there are no more {settings.level}s to search"
+    )
+    least = settings.min_score if low else None
+    notes.append(fewer(len(hits), settings.k, why, settings.spread, least))
+    return tuple(note for note in notes if note)

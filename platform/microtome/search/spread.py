@@ -103,6 +103,25 @@ def spread_out(
         near = find(depth, none_of(spread.column, full))
 
 
+def fewer(found: int, k: int, why: str, spread: Spread | None, least: float | None) -> str:
+    """Why hits are fewer than wanted; empty where they aren't.
+
+    Args:
+        found: how many there are.
+        k: how many were wanted.
+        why: the reason where none scored too little.
+        spread: what was allowed, if anything was.
+        least: the score that others didn't reach; None where none scored too little.
+    """
+    if found >= k:
+        return ""
+    if least is not None:
+        why = f"no other scores {least:g} or more"
+    elif spread is not None:
+        why += f" with at most {spread.most} of each {spread.column}"
+    return f"{found:,} of {k:,} hits: {why}"
+
+
 def values_of(tiles: Any, row_ids: NDArray[np.uint64], column: str) -> list[Scalar]:
     """What a column holds in each of some rows; None where that is unknown."""
     taken = tiles._take_rows(row_ids.tolist(), columns=[column])
