@@ -2,13 +2,13 @@
 
 Each tile of the query looks for its nearest tiles: `VOTERS`, or a mean slide's number of them if
 that is less, but at least as many as hits are wanted; and for more where those lie on too few
-slides. The slide, or case, of the nearest gets
-a vote of one, the next that comes up a half, the third a third, and so on (the reciprocal ranks of
-Cormack et al., "Reciprocal rank fusion", SIGIR 2009), however many of its tiles come up; votes are
-weighed by the tiles that the query's tile stands for. A large slide has more tiles that may come
-up, so the sum is divided by 1 − B + B · tiles / mean tiles of a slide, as documents' length is in
-BM25 (Robertson & Zaragoza, Foundations and Trends in Information Retrieval 3, 2009). A slide of
-mean size that is first for every tile of the query scores 1.
+slides. The slide, or case, of the nearest gets a vote of one, the next that comes up a half, the
+third a third, and so on (the reciprocal ranks of Cormack et al., "Reciprocal rank fusion", SIGIR
+2009), however many of its tiles come up; votes are weighed by the tiles that the query's tile
+stands for. A large slide has more tiles that may come up, so the sum is divided by
+1 − B + B · tiles / mean tiles of a slide, as documents' length is in BM25 (Robertson & Zaragoza,
+Foundations and Trends in Information Retrieval 3, 2009). A slide of mean size that is first for
+every tile of the query scores 1.
 """
 
 from __future__ import annotations
