@@ -14,6 +14,7 @@ from support.faulty_store import FaultyStore, faults_before
 from support.object_store import ObjectStore, forget_stores, running_store
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the processes that share the tests (`-n`) one has all files that join the run's Ray.
 
