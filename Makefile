@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## index made slides and show look-alikes: demo/overview.png
 # What tests make is small: two threads on it wait for each other most of the time.
 test test-long test-kill: export OMP_NUM_THREADS = 1
 test: check  ## everything that CI runs
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test-long: $(INSTALLED)  ## the suites that take minutes: 500 damaged slides
 	MICROTOME_TIFF_MUTATIONS=500 $(BIN)/pytest tests/slides/test_tiff_hostile.py

@@ -6,26 +6,45 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from support.faulty_store import FaultyStore, faults_before
 from support.object_store import ObjectStore, forget_stores, running_store
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the processes that share the tests (`-n`) one has all files that join the run's Ray.
+def joins_ray(nodeid: str) -> bool:
+    """Whether a test's file has tests that join the run's Ray."""
+    return _is_marked(nodeid.partition("::")[0])
 
-    It takes them first, as they are the longest part. Whoever is free takes the next other file.
+
+@cache
+def _is_marked(file: str) -> bool:
+    return "pytest.mark.ray" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, see `Sharing`."""
+    items.sort(key=lambda item: not joins_ray(item.nodeid))
+
+
+class Sharing(LoadScopeScheduling):
+    """Who runs what where processes share the tests: whoever is free takes the next file.
+
+    All files that join the run's Ray are one: a second Ray would cost more than it saves.
     """
-    files = [item.nodeid.partition("::")[0] for item in items]
-    joins = ("ray_cluster" in getattr(item, "fixturenames", ()) for item in items)
-    on_ray = {file for file, one in zip(files, joins, strict=True) if one}
-    for item, file in zip(items, files, strict=True):
-        item.add_marker(pytest.mark.xdist_group("ray" if file in on_ray else file))
-    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in on_ray)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "on Ray" if joins_ray(nodeid) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    """Share the tests so (`-n`)."""
+    return Sharing(config, log)
 
 
 def _folder_from(variable: str) -> Path:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ray.cluster_utils import Cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 KILLS = int(os.environ.get("MICROTOME_KILLS_ON_RAY", "5"))
 LONG = "MICROTOME_KILLS_ON_RAY" in os.environ

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from microtome.atlas.atlas import Atlas
@@ -29,7 +28,6 @@ def entrypoint() -> list[str]:
     return shlex.split(job["spec"]["entrypoint"])
 
 
-@pytest.mark.ray
 def test_the_job_s_command_indexes_a_bucket(s3: ObjectStore, tmp_path: Path) -> None:
     made = make_slides(tmp_path, MadeSpec(slides=1, side_px=1024, bad=False))
     (slide,) = made.folder.glob("*.svs")

@@ -19,7 +19,7 @@ from microtome.models.registry import load_encoder
 from microtome_jobs.made.slides import MadeSpec, make_slides
 from support.made_patches import TINY_CGD, write_patches
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.slow]
 RAY = Path(sys.executable).with_name("ray")
 
 

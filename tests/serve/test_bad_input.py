@@ -22,6 +22,8 @@ from support.guarded import LIMITS
 from support.odd_pictures import odd_pictures
 from support.served_atlas import MODEL, encoder_of
 
+pytestmark = [pytest.mark.ray]
+
 PICTURES = odd_pictures()
 VECTOR = {"kind": "vector", "vectors": [[1.0] * encoder_of(MODEL).card.dim]}
 

@@ -19,6 +19,8 @@ from microtome.atlas.atlas import Atlas
 from microtome_serve.filters import Condition
 from support.served_atlas import BY_ID, GRID, MODEL, SITES, encoder_of
 
+pytestmark = [pytest.mark.ray]
+
 NORTH = Condition("site", "=", "north")
 LEVELS = ("tile", "region", "slide", "case")
 OPEN = {("GET", "/healthz"), ("GET", "/readyz")}

@@ -21,6 +21,8 @@ from support.coloured_atlas import Quilt
 from support.served_atlas import MODEL, encoder_of, index_served
 from support.serving import SMALL, replicas_of, served_beside
 
+pytestmark = [pytest.mark.ray]
+
 APP = "beside"
 REGION = {"kind": "region", "slide_id": "north/a", "x": 0, "y": 0, "width_px": 64, "height_px": 64}
 SLOW = {"queries": [REGION], "level": "region"}

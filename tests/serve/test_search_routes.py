@@ -13,6 +13,8 @@ from microtome.atlas.atlas import Atlas
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID, MODEL, encoder_of
 
+pytestmark = [pytest.mark.ray]
+
 
 def picture_of(colour: str) -> bytes:
     file = io.BytesIO()
