@@ -11,7 +11,7 @@ from typing import Final
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.sql import quoted
 from microtome.errors import SettingError
-from microtome.search.filters import Exclusion
+from microtome.search.filters import Exclusion, unless_nan
 from microtome.slides.slide import Scalar
 
 GROUP: Final = "group:"
@@ -83,5 +83,4 @@ def own_exclusion(
 def own_value(atlas: Atlas, slide_id: str, column: str) -> Scalar:
     """What a column says of a slide; None where it says nothing."""
     found = atlas.slides.to_table(columns=[column], filter=f"slide_id = {quoted(slide_id)}")
-    value: Scalar = found[column][0].as_py() if len(found) else None
-    return None if value != value else value  # noqa: PLR0124 - NaN
+    return unless_nan(found[column][0].as_py()) if len(found) else None

@@ -78,6 +78,11 @@ class Exclusion:
         return none_of(self.column, [self.value])
 
 
+def unless_nan(value: Scalar) -> Scalar:
+    """What a cell of a manifest's column says; None where that is nothing, or NaN."""
+    return None if value != value else value  # noqa: PLR0124 - NaN alone differs from itself
+
+
 def none_of(column: str, values: Iterable[Scalar]) -> str:
     """The condition that a column holds none of some values; also where it holds nothing."""
     listed = ", ".join(literal(value) for value in values)

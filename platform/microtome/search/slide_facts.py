@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from microtome.atlas.atlas import Atlas
 from microtome.atlas.mosaics import Numbers
-from microtome.search.filters import Exclusion
+from microtome.search.filters import Exclusion, unless_nan
 from microtome.search.hits import plain
 from microtome.search.slide_result import Level
 from microtome.slides.slide import Scalar
@@ -126,7 +126,7 @@ class SlideFacts:
     def told(self, column: str) -> list[Scalar]:
         """(F,) what `case_id` or a manifest column says of each slide; None where nothing."""
         own = self.case_ids if column == "case_id" else self.rows[column].to_pylist()
-        return [None if value != value else value for value in own]  # noqa: PLR0124 - NaN
+        return [unless_nan(value) for value in own]
 
     def metadata(self, slides: Sequence[str]) -> dict[str, Scalar]:
         """What the manifest's columns say of some slides, where they agree; else None."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from microtome.config import check_whole
 from microtome.errors import SettingError
 from microtome.search.exact import Nearest, best_rows
-from microtome.search.filters import none_of
+from microtome.search.filters import none_of, unless_nan
 from microtome.slides.slide import Scalar
 
 DEEPEST: Final = 1024
@@ -126,7 +126,7 @@ def values_of(tiles: Any, row_ids: NDArray[np.uint64], column: str) -> list[Scal
     """What a column holds in each of some rows; None where that is unknown."""
     taken = tiles._take_rows(row_ids.tolist(), columns=[column])
     found: list[Scalar] = taken[column].to_pylist()
-    return [None if value != value else value for value in found]  # noqa: PLR0124 - NaN
+    return [unless_nan(value) for value in found]
 
 
 def within(values: Sequence[Scalar], most: int) -> tuple[list[int], list[Scalar]]:
