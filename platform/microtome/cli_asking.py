@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microtome.atlas.atlas import Atlas
     from microtome.models.encoder import Encoder
     from microtome.models.registry import EncoderOptions
+    from microtome.search.calibration import Calibrating
     from microtome.search.query import Query
     from microtome.search.region_result import RegionResult
     from microtome.search.result import SearchResult
@@ -66,6 +67,17 @@ class Wish:
     def told_alpha(self) -> float | None:
         """Of the verdict; None where none is wanted."""
         return (ALPHA if self.alpha is None else self.alpha) or None
+
+    @property
+    def calibrating(self) -> Calibrating | None:
+        """What makes a search tell a verdict.
+
+        Raises:
+            SettingError: `--alpha` can't be right.
+        """
+        from microtome.search.calibration import Calibrating
+
+        return None if self.told_alpha is None else Calibrating(self.told_alpha)
 
     @property
     def spreading(self) -> Spread | None:
@@ -155,12 +167,10 @@ def ask_atlas(uri: str, query: Query, wish: Wish) -> Result:
 
 
 def _tiles(atlas: Atlas, query: Query, wish: Wish) -> SearchResult:
-    from microtome.search.calibration import Calibrating
     from microtome.search.result import SearchSettings
     from microtome.search.searcher import Searcher
     from microtome.search.site_bias import usual_columns
 
-    alpha = wish.told_alpha
     settings = SearchSettings(
         k=wish.k,
         where=wish.where,
@@ -170,7 +180,7 @@ def _tiles(atlas: Atlas, query: Query, wish: Wish) -> SearchResult:
         exact=wish.exact,
         spread=wish.spreading,
         min_score=wish.min_score,
-        calibrating=None if alpha is None else Calibrating(alpha),
+        calibrating=wish.calibrating,
         site_columns=tuple(wish.site_column or usual_columns(atlas)),
     )
     return Searcher(atlas, _encoder(atlas, wish)).search(query, settings)

@@ -59,17 +59,15 @@ def ask_server(server: str, query: Query, wish: Wish) -> Answer:
 
 def _check(wish: Wish) -> None:
     """Raise `SettingError` for what a search of an atlas refuses, too."""
-    from microtome.search.calibration import Calibrating
     from microtome.search.result import SearchSettings
 
-    alpha = wish.told_alpha
     SearchSettings(
         k=wish.k,
         exclude=wish.exclude,
         query_mpp=wish.query_mpp,
         spread=wish.spreading,
         min_score=wish.min_score,
-        calibrating=None if alpha is None else Calibrating(alpha),
+        calibrating=wish.calibrating,
     )
     if wish.geojson is not None:
         check_geojson(wish.geojson)
