@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -130,7 +130,7 @@ def _backend(lane: Lane, behind: Place, direct: tuple[str, ...]) -> str:
     return f"backend {lane.name}\n{_indented(lines)}"
 
 
-def _indented(lines: Iterator[str] | list[str] | tuple[str, ...]) -> str:
+def _indented(lines: Iterable[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
