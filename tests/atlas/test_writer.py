@@ -163,6 +163,14 @@ def test_nothing_is_committed_by_a_writer_that_was_followed(tmp_path: Path):
     assert work(str(tmp_path)).keys() == {"a", "b"}
 
 
+def test_a_writer_that_was_followed_learns_of_it_beside_the_tables(tmp_path: Path):
+    with open_writer(str(tmp_path), "test") as writer:
+        writer.check_lease()
+        follow(writer, tmp_path)
+        with pytest.raises(LeaseLost, match="took over"):
+            writer.check_lease()
+
+
 @pytest.mark.parametrize("table_is", ["fenced", "not yet"])
 def test_a_writer_that_was_followed_while_it_made_an_index_learns_of_it(
     tmp_path: Path, table_is: str

@@ -61,11 +61,9 @@ def drop_model(writer: Writer, named: str) -> Dropped:
     _check_dispensable(atlas, card)
     run_id = start_run(writer, "drop-model", {"model_id": card.model_id}, card)
     writer.delete("work", f"model_id = {quoted(card.model_id)}")
-    # In a transaction, as that checks the lease first: a successor may embed the model again.
-    writer.transact("tiles", lambda _: drop_index(writer.uri, card.model_id))
-    writer.transact("tiles", lambda _: drop_mosaics(writer.uri, card.model_id))
-    writer.transact("tiles", lambda _: discard_staged(writer.uri, card.model_id))
-    writer.transact("tiles", lambda _: drop_stored(writer.uri, card.model_id))
+    for drop_derived in (drop_index, drop_mosaics, discard_staged, drop_stored):
+        writer.check_lease()  # a successor may embed the model again
+        drop_derived(writer.uri, card.model_id)
     column = vector_column(card.model_id)
 
     def drop(tiles: lance.LanceDataset) -> None:

@@ -43,7 +43,7 @@ def refresh_indices(
             model_id,
             least_rows=least_rows,
             code=code,
-            may_publish=lambda: writer.transact("tiles", lambda _: None),  # checks the lease
+            may_publish=writer.check_lease,
         )
         if words := _in_words(became):
             did.append(f"{words} the vector index of {card.name} ({model_id})")

@@ -63,7 +63,7 @@ def refresh_all_mosaics(
             model_id,
             least_tiles=least_tiles,
             tell=tell,
-            may_publish=lambda: writer.transact("tiles", lambda _: None),  # checks the lease
+            may_publish=writer.check_lease,
         )
         changes = [f"made {became.made:,}"] if became.made else []
         changes += [f"removed {became.removed:,}"] if became.removed else []

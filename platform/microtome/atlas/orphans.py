@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import lance
@@ -87,8 +86,8 @@ def remove_leftovers(writer: Writer) -> dict[str, Leftovers]:
     found = find_leftovers(writer.uri)
     for table, left in found.items():
         if left.paths:
-            # Of `tiles`, as a transaction checks the lease first, and the table may be gone.
-            writer.transact("tiles", partial(_remove, writer.uri, table, left))
+            writer.check_lease()
+            _remove(writer.uri, table, left)
     return found
 
 
@@ -158,7 +157,7 @@ def _staged(uri: str, table: str) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in staged}
 
 
-def _remove(uri: str, table: str, left: Leftovers, _: lance.LanceDataset) -> None:
+def _remove(uri: str, table: str, left: Leftovers) -> None:
     by_folder: dict[str, list[str]] = {}
     for path in left.paths:
         folder, _slash, name = path.rpartition("/")

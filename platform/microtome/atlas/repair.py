@@ -183,9 +183,10 @@ def _drop_indices(writer: Writer, findings: Sequence[Finding]) -> Iterator[str]:
         table, _, name = subject.partition(".")
         if table in TABLES:
             writer.transact(table, partial(_drop_index, name), unfenced=True)
-        else:  # what is derived from a model's vectors; the lease is checked first
+        else:  # what is derived from a model's vectors
             drop = drop_mosaics if table == "mosaics" else drop_codes
-            writer.transact("tiles", partial(_drop_derived, drop, writer.uri, name))
+            writer.check_lease()
+            drop(writer.uri, name)
         yield f"dropped the index {name} of {table}; `microtome maintain` builds it again"
 
 
@@ -214,12 +215,6 @@ def _take_out(writer: Writer, where: str) -> None:
 def _drop_index(name: str, dataset: lance.LanceDataset) -> None:
     if any(index.name == name for index in dataset.describe_indices()):
         dataset.drop_index(name)
-
-
-def _drop_derived(
-    drop: Callable[[str, str], int], uri: str, model_id: str, _: lance.LanceDataset
-) -> None:
-    drop(uri, model_id)
 
 
 def _literal(value: Any, kind: pa.DataType) -> str:

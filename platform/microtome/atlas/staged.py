@@ -183,9 +183,8 @@ class Staged:
             with reading(self._writer.uri, self._table):
                 yield
         except AtlasDamaged as error:
-            uri, model_id = self._writer.uri, self._model_id
-            # Of `tiles`, as a transaction checks the lease first, and this table may be gone.
-            self._writer.transact("tiles", lambda _: discard_staged(uri, model_id))
+            self._writer.check_lease()
+            discard_staged(self._writer.uri, self._model_id)
             raise AtlasDamaged(
                 error.message, remedy="Run the same command again: it embeds anew what waited."
             ) from error

@@ -18,6 +18,9 @@ stale holder does no harm with them, for an index names the fragments that it co
 settled by the next writer. Such changes are `unfenced`: the lease is checked after them as well, so
 that the holder learns of it before it goes on.
 
+Files beside the tables know no fence either: where a successor may have put its own, `check_lease`
+comes right before they are published or removed.
+
 A store may do what it is asked and yet its answer be lost. Then the writer fences the table, so
 that nothing of the attempt can still land, and does the change again on what it finds.
 """
@@ -62,6 +65,15 @@ class Writer:
         self.uri = uri
         self._lease = lease
 
+    def check_lease(self) -> None:
+        """Make sure that nobody has taken over: right before what is no commit to a table.
+
+        Raises:
+            LeaseLost: somebody has, or may: the lease could not be renewed for too long.
+            AtlasWriteFailed: the store doesn't answer.
+        """
+        self._lease.check()
+
     def transact(
         self, table: str, change: Callable[[lance.LanceDataset], T], *, unfenced: bool = False
     ) -> T:
@@ -83,7 +95,7 @@ class Writer:
             table, lambda: self._newest(table), change, settle=lambda: self.fence(table)
         )
         if unfenced:
-            self._lease.check()
+            self.check_lease()
         return became
 
     def commit(

@@ -57,6 +57,7 @@ def run_embed(settings: EmbedSettings) -> IndexSummary:
             summary.run_id = start_run(writer, "embed", recorded, card)
             with written_down(writer, summary):
                 EmbedJob(settings, writer, atlas, model, card).run(plan, summary, started)
+        writer.check_lease()
         discard_staged(settings.atlas, card.model_id)
     return summary
 
