@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from support.faulty_store import FaultyStore, faults_before
 from support.object_store import ObjectStore, forget_stores, running_store
+
+# That a machine is busy is no fault of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def joins_ray(nodeid: str) -> bool:

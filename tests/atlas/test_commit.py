@@ -216,7 +216,7 @@ def test_a_process_killed_before_the_ledger_is_written_loses_nothing(tmp_path: P
         [sys.executable, "-c", KILLED_BEFORE_THE_LEDGER, support],
         check=False,
         cwd=tmp_path,
-        timeout=60,
+        timeout=240,
     )
     assert ran.returncode == -signal.SIGKILL
     made = MadeAtlas(str(tmp_path / "atlas"))
@@ -319,7 +319,7 @@ def index(made: MadeAtlas, archive: dict[str, str], stop: tuple[str, str] | None
             committer.commit([look_at(made, ref.slide_id, ref.stamp) for ref in pending])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(runs=st.lists(st.tuples(ARCHIVE, STOPS), min_size=1, max_size=4))
 def test_whatever_changed_and_was_killed_the_last_unbroken_run_makes_it_right(
     tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[dict[str, str], tuple[str, str]]]

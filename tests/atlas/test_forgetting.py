@@ -367,7 +367,6 @@ def sweep(
         shutil.rmtree(broken)
 
 
-@pytest.mark.timeout(120)
 def test_killed_anywhere_forgetting_is_finished_by_whoever_writes_next(
     made: MadeAtlas, tmp_path: Path
 ):
@@ -391,7 +390,6 @@ def test_killed_anywhere_forgetting_is_finished_by_whoever_writes_next(
     assert seen == {True, False}
 
 
-@pytest.mark.timeout(120)
 def test_killed_anywhere_a_purge_is_finished_by_the_next(made: MadeAtlas, tmp_path: Path):
     broken = str(tmp_path / "broken")
     forget(made.writer, Subject(SLIDE))

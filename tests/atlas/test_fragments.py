@@ -139,7 +139,7 @@ def test_a_disk_that_takes_no_more_is_said_plainly(tmp_path: Path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     said = ran.stdout
     assert said.startswith("tiles could not be written to the atlas atlas: the file grew"), ran

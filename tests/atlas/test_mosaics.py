@@ -129,7 +129,7 @@ def test_very_many_joined_mosaics_are_thinned_and_stand_for_all_tiles(monkeypatc
     assert np.array_equal(thin.mean, whole.mean)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
 def test_clustering_gives_unit_centres_no_more_than_asked_for(rows, count, seed):
     vectors = np.random.default_rng(seed).normal(size=(rows, 3)).astype(np.float32)

@@ -205,7 +205,6 @@ def test_what_cant_be_undone_is_said(made: MadeAtlas, spoil, message: str):
         roll_back(made.writer, spoil(made))
 
 
-@pytest.mark.timeout(120)
 def test_killed_anywhere_it_is_finished_by_whoever_writes_next(made: MadeAtlas, tmp_path: Path):
     forget(made.writer, Subject("gone"))
     run_id = made.run_id

@@ -128,7 +128,7 @@ def test_a_store_with_a_profile_and_an_authority_of_the_site_s_own(
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             env={
                 "PATH": os.environ["PATH"],
                 "AWS_ENDPOINT_URL": proxy.endpoint,

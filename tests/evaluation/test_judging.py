@@ -22,7 +22,7 @@ def made(n: int, shares, seed: int, dim: int = 8) -> Labelled:
     return Labelled(random.normal(size=(n, dim)).astype(np.float32), labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(2, 40), st.integers(1, 5), st.integers(1, 4000))
 def test_map_at_r_against_a_slow_loop(seed, images, classes, block_bytes):
     both = made(images, np.ones(classes) / classes, seed, dim=3)

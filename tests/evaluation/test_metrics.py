@@ -82,7 +82,7 @@ def plain(gallery, labels, rows) -> list[Query]:
     ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(made())
 def test_against_slow_loops(case):
     gallery, labels, rows = case
@@ -101,7 +101,7 @@ def test_against_slow_loops(case):
     assert scores.unanswerable == sum(query.to_find == 0 for query in queries)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(made())
 def test_the_three_maps_against_slow_loops(case):
     gallery, labels, rows = case

@@ -33,7 +33,7 @@ def by_hand(gallery, query, k, barred) -> list[int]:
     return order + [MISSING] * (k - len(order))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(corners(), corners(1), st.integers(1, 15), st.integers(1, 200), st.data())
 def test_against_sorting_by_hand(gallery, queries, k, block_bytes, data):
     group = st.integers(-2, 2)

@@ -40,7 +40,7 @@ def lists_of_found(k: int):
     return filled.map(lambda found: found + [NONE] * (k - len(found)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 6).flatmap(lambda k: st.lists(lists_of_found(k), min_size=1, max_size=4)))
 def test_against_every_way_to_fill_the_empty_slots(rows):
     plain = [plain_metrics.majority([None if x == NONE else x for x in row]) for row in rows]

@@ -117,7 +117,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, min_size=1, max_size=9).map("".join))
 def test_whatever_is_accepted_finds_no_tile_that_is_excluded(tiles, where):
     try:
@@ -128,7 +128,7 @@ def test_whatever_is_accepted_finds_no_tile_that_is_excluded(tiles, where):
     assert not {"t0", "t1"} & set(found(tiles, Exclusion("slide_id", "a").others, where))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2,
                 unique=True))  # fmt: skip
 @pytest.mark.parametrize("column", ["slide_id", "case_id"])

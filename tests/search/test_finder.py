@@ -83,7 +83,7 @@ def test_a_filter_neither_leaks_nor_starves(atlas, finder, queries, where, exclu
     assert np.mean(shares) >= 0.9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     low=st.integers(0, ROWS + LATER),
     width=st.integers(1, 3000),

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -133,7 +133,6 @@ def test_tiles_spread_evenly(side_px, tile_px, count, begins):
     assert starts(side_px, tile_px, count) == begins
 
 
-@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([16, 50, 64]))
 def test_every_pixel_is_seen_unless_there_are_too_many_tiles(height, width, tile_px):
     places = np.arange(height * width, dtype=np.uint32).reshape(height, width)

@@ -136,7 +136,7 @@ def test_what_a_further_look_finds_too_little_alike_is_said_as_well(tiles):
     assert (slides_of(ranked), ranked.note) == ("s0", "1 of 3 hits: no other scores 0.8 or more")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     scores=st.permutations(falling()),
     spread=st.builds(Spread, st.sampled_from(["slide_id", "site", "batch"]), st.integers(1, 3)),

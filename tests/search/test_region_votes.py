@@ -31,7 +31,7 @@ def matches(places, slides=0, weights=1.0, points=None, views=-1) -> Matches:
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(PLACEMENTS)
 def test_tiles_that_lie_as_the_query_does_agree_on_its_middle(placement):
     found = spots(POINTS, matches(placement.on_slide(POINTS)), BIN, 1)[0]
@@ -39,7 +39,7 @@ def test_tiles_that_lie_as_the_query_does_agree_on_its_middle(placement):
     assert found.votes > len(POINTS) / 4  # each is shared by four bins
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(PLACEMENTS)
 def test_a_view_votes_for_turns_near_to_it_only(placement):
     views = np.arange(8)

@@ -167,7 +167,7 @@ def around(tmp_path_factory):
     return SlideSearcher(make_atlas(str(tmp_path_factory.mktemp("around") / "atlas"), slides))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     degrees=st.integers(0, 359),
     asked=st.sampled_from(

@@ -104,7 +104,7 @@ def test_a_least_score_ends_the_spreading(searcher):
     assert result.notes == ("2 of 4 hits: no other scores 0.9 or more",)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     values=st.lists(st.sampled_from(["p", "q", "r", None]), min_size=1, max_size=40),
     most=st.integers(1, 4),

@@ -242,7 +242,7 @@ def test_believable_sizes_are_every_readers_rule(tmp_path: Path) -> None:
         opened(path, assume_mpp=0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 10**7), st.integers(1, 10**7), st.sampled_from(["INCH", "CENTIMETER"]))
 def test_any_resolution_is_read_as_openslide_reads_it(
     tmp_path_factory: pytest.TempPathFactory, per_unit: int, units: int, unit: str

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openslide import OpenSlide
 
@@ -96,7 +96,7 @@ def test_any_region_equals_openslide(made: dict[str, Path], kind: str) -> None:
     with opened(made[kind]) as reader, OpenSlide(made[kind]) as slide:
         expected = openslide_rgb(slide)
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=40)
         @given(
             st.integers(-90, WIDTH + 20),
             st.integers(-90, HEIGHT + 20),

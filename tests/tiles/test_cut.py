@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ class Gated(ArraySlide):
 
     def read_region(self, x: int, y: int, level: int, width_px: int, height_px: int) -> Pixels:
         if len(self.reads) >= self.let_through:
-            self._gate.wait(timeout=10)
+            self._gate.wait(timeout=60)
         return super().read_region(x, y, level, width_px, height_px)
 
 
@@ -122,7 +123,7 @@ def cutting_threads() -> int:
     return sum(thread.name.startswith("cut-tiles") for thread in threading.enumerate())
 
 
-def wait_until(true: Callable[[], bool], patience_s: float = 10) -> None:
+def wait_until(true: Callable[[], bool], patience_s: float = 60) -> None:
     end = time.monotonic() + patience_s
     while not true() and time.monotonic() < end:
         time.sleep(0.001)
@@ -178,7 +179,9 @@ class TestCut:
             next(batches)
         assert cutting_threads() == 0
 
-    def test_closing_early_stops_the_threads_after_the_tiles_they_are_at(self, pixels: Pixels):
+    def test_closing_early_stops_the_threads_after_the_tiles_they_are_at(
+        self, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+    ):
         reader = Gated(pixels)
         plan = plan_tiles(reader, GRID)
         reader.reads.clear()
@@ -186,7 +189,14 @@ class TestCut:
         batches = cut_tiles(reader, plan, batch_size=40, threads=2)
         next(batches)
         assert cutting_threads() == 2
-        threading.Timer(0.3, reader.open_gate).start()
+        shutdown = ThreadPoolExecutor.shutdown
+
+        def open_gate_meanwhile(pool: ThreadPoolExecutor, wait=True, **how: bool) -> None:
+            shutdown(pool, wait=False, **how)
+            reader.open_gate()
+            shutdown(pool, wait=wait)
+
+        monkeypatch.setattr(ThreadPoolExecutor, "shutdown", open_gate_meanwhile)
         batches.close()
         assert cutting_threads() == 0
         assert len(reader.reads) <= 45 + 2

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from microtome.config import GridSettings
@@ -69,7 +69,6 @@ SLIDES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(SLIDES)
 def test_no_tile_leaves_the_slide(tiles: TileGrid):
     corners = tiles.corners()
@@ -78,14 +77,12 @@ def test_no_tile_leaves_the_slide(tiles: TileGrid):
     assert (corners[:, 1] + tiles.size_px <= tiles.height_px).all()
 
 
-@settings(deadline=None)
 @given(SLIDES)
 def test_no_further_tile_would_fit(tiles: TileGrid):
     for count, length_px in ((tiles.columns, tiles.width_px), (tiles.rows, tiles.height_px)):
         assert round(count * tiles.step_px) + tiles.size_px > length_px
 
 
-@settings(deadline=None)
 @given(SLIDES)
 def test_neighbours_lie_one_step_apart_to_the_nearest_pixel(tiles: TileGrid):
     xs = np.unique(tiles.corners()[:, 0])
@@ -93,7 +90,6 @@ def test_neighbours_lie_one_step_apart_to_the_nearest_pixel(tiles: TileGrid):
     assert (abs(xs - np.arange(len(xs)) * tiles.step_px) <= 0.5).all()
 
 
-@settings(deadline=None)
 @given(SLIDES)
 def test_tiles_without_overlap_leave_no_pixel_out(tiles: TileGrid):
     if tiles.settings.stride_px > tiles.settings.tile_px or not len(tiles):

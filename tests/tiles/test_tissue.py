@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -138,7 +138,6 @@ def slow_fraction(mask: TissueMask, x: int, y: int, size_px: int) -> float:
     return every[y : y + size_px, x : x + size_px].sum() / size_px**2
 
 
-@settings(deadline=None)
 @given(
     bits=st.integers(0, 2**20 - 1),
     downsample=st.tuples(st.integers(1, 7), st.integers(1, 7)),
