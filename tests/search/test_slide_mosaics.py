@@ -232,7 +232,7 @@ def test_candidates_that_score_too_little_end_no_search_before_it_finds_the_othe
 def test_the_more_hits_are_wanted_the_more_candidates_are_compared(
     many, monkeypatch, method, spread
 ):
-    monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": 60, "mean": 60})
+    few_candidates(monkeypatch, vector=60, mean=60, per_hit=slide_methods.CANDIDATES_PER_HIT)
     searcher, shares = SlideSearcher(many), []
     for number in range(0, 600, 60):
         asked = {"method": method, "k": 40, "spread": spread}
@@ -241,6 +241,21 @@ def test_the_more_hits_are_wanted_the_more_candidates_are_compared(
         assert quick.path == "index"
         shares.append(len(set(names(quick)) & set(names(exact))) / 40)
     assert np.mean(shares) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("scanned", "where", "path"),
+    [
+        (600, None, "exact"),
+        (599, None, "index"),
+        (600, "x < 5", "index"),  # of each slide a part: its mean must be made
+    ],
+)
+def test_means_are_all_compared_as_long_as_that_is_quick(many, monkeypatch, scanned, where, path):
+    few_candidates(monkeypatch, vector=60, mean=60)
+    monkeypatch.setattr(slide_methods, "SCANNED", {"vector": 0, "mean": scanned})
+    asked = {"method": "mean", "where": where}
+    assert search(SlideSearcher(many), SlideQuery(slide_name(7)), **asked).path == path
 
 
 def test_more_hits_than_candidates_are_found_all_the_same(many, monkeypatch):
@@ -256,10 +271,11 @@ def test_a_filter_that_leaves_few_is_answered_by_comparing_them_all(many, monkey
     assert sorted(names(result)) == [slide_name(number) for number in range(50)]
 
 
-def few_candidates(monkeypatch, vector, mean):
-    """Have so many compared by vocabulary, however many hits are wanted."""
+def few_candidates(monkeypatch, vector, mean, per_hit=0):
+    """Have so many compared by vocabulary, however many hits are wanted and slides there are."""
     monkeypatch.setattr(slide_methods, "CANDIDATES", {"vector": vector, "mean": mean})
-    monkeypatch.setattr(slide_methods, "CANDIDATES_PER_HIT", 0)
+    monkeypatch.setattr(slide_methods, "CANDIDATES_PER_HIT", per_hit)
+    monkeypatch.setattr(slide_methods, "SCANNED", {"vector": 0, "mean": 0})
 
 
 @pytest.fixture(scope="module")

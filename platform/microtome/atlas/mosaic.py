@@ -100,9 +100,14 @@ class Mosaic:
 def unit(vectors: NDArray[Any]) -> Vectors:
     """(N, D) float32 of unit length; zeros stay zeros."""
     rows = vectors.astype(np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    rows /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
+    rows /= lengths(rows)[:, None]
     return rows
+
+
+def lengths(vectors: Vectors) -> Vectors:
+    """(N,) the lengths of (N, D) float32, ready to divide by: zero is the least number above it."""
+    found: Vectors = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return np.maximum(found, np.finfo(np.float32).tiny)
 
 
 def cluster(vectors: Vectors, count: int, rounds: int = ROUNDS) -> Vectors:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from microtome.atlas.mosaic import Mosaic
+from microtome.atlas.mosaic import Mosaic, Vectors, lengths
 
 Numbers = NDArray[np.int64]
 
@@ -37,8 +37,12 @@ class Mosaics(Protocol):
         """(M,) how many tiles each stands for."""
 
     @property
-    def means(self) -> NDArray[np.float16]:
-        """(S, D) the mean vector of each slide."""
+    def means(self) -> Vectors:
+        """(S, D) float32: the mean vector of each slide."""
+
+    @property
+    def mean_lengths(self) -> Vectors:
+        """(S,) theirs, ready to divide by."""
 
     def vectors(self, slides: Numbers) -> NDArray[np.float16]:
         """The vectors of all representatives of some slides, one slide after the other.
@@ -54,17 +58,18 @@ class MadeMosaics:
     def __init__(self, mosaics: Mapping[str, Mosaic], dim: int) -> None:
         """Of mosaics by slide id, of vectors of `dim` values."""
         held = list(mosaics.values())
-        self._vectors = [mosaic.vectors for mosaic in held]
+        self._vectors, self._none = [one.vectors for one in held], np.empty((0, dim), np.float16)
         self.slide_ids: NDArray[Any] = np.array([*mosaics, None], dtype=object)[:-1]
         self.firsts = np.cumsum([0, *map(len, held)])
         self.tiles = np.array([mosaic.tiles for mosaic in held], np.int64)
         self.row_ids = np.concatenate([np.empty(0, np.int64), *(one.row_ids for one in held)])
         self.weights = np.concatenate([np.empty(0, np.int32), *(one.weights for one in held)])
-        self.means = np.array([one.mean for one in held], np.float16).reshape(-1, dim)
+        self.means = np.array([one.mean for one in held], np.float32).reshape(-1, dim)
+        self.mean_lengths = lengths(self.means)
 
     def vectors(self, slides: Numbers) -> NDArray[np.float16]:
         """The vectors of all representatives of some slides, one slide after the other."""
-        return np.concatenate([self.means[:0], *(self._vectors[slide] for slide in slides)])
+        return np.concatenate([self._none, *(self._vectors[slide] for slide in slides)])
 
 
 def sizes(mosaics: Mosaics, slides: Numbers) -> Numbers:
@@ -89,6 +94,5 @@ def mosaic_of(mosaics: Mosaics, slide: int) -> Mosaic:
     """
     one = np.array([slide])
     rows = slice(mosaics.firsts[slide], mosaics.firsts[slide + 1])
-    return Mosaic(
-        mosaics.vectors(one), mosaics.row_ids[rows], mosaics.weights[rows], mosaics.means[slide]
-    )
+    mean = mosaics.means[slide].astype(np.float16)
+    return Mosaic(mosaics.vectors(one), mosaics.row_ids[rows], mosaics.weights[rows], mean)

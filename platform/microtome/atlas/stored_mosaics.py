@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from microtome.atlas.derived import IndexUnusable, sha256_of
+from microtome.atlas.mosaic import Vectors, lengths
 from microtome.atlas.mosaic_files import (
     ARRAYS,
     CARD,
@@ -42,7 +43,8 @@ class StoredMosaics:
         tiles: (S,) int64, how many each slide's stand for.
         row_ids: (M,) int64.
         weights: (M,) int32.
-        means: (S, D) float16.
+        means: (S, D) float32; widened once, as that costs far more than to compare them.
+        mean_lengths: (S,) theirs, ready to divide by.
         words: by name, those of the representatives (`vector`) and of the means (`mean`).
     """
 
@@ -69,7 +71,9 @@ class StoredMosaics:
         self.tiles: NDArray[np.int64] = slides["tiles"].to_numpy()
         self._crc = slides["crc"].to_numpy()
         self._known = np.zeros(len(slides), np.bool_)  # slides whose checksum was found right
-        self.row_ids, self.weights, self.means = (_load(folder(f"{name}.npy")) for name in ARRAYS)
+        self.row_ids, self.weights, means = (_load(folder(f"{name}.npy")) for name in ARRAYS)
+        self.means: Vectors = means.astype(np.float32)
+        self.mean_lengths = lengths(self.means)
         self.firsts = np.append(slides["first"].to_numpy(), len(self.row_ids))
         try:
             self._vectors: NDArray[np.float16] = np.load(folder(VECTORS), mmap_mode="r")

@@ -18,7 +18,8 @@ from microtome.search.slide_asked import AskedTissue
 from microtome.search.slide_bank import Bank, Tell, with_slides
 from microtome.search.slide_evidence import Found, distinct, pairs_of
 from microtome.search.slide_facts import Groups
-from microtome.search.slide_methods import Field, Scored, by_mean, by_mosaic
+from microtome.search.slide_means import by_mean
+from microtome.search.slide_methods import Field, Scored, by_mosaic
 from microtome.search.slide_ranking import FURTHER, Ranking, Walked
 from microtome.search.slide_result import Method, SlideSettings
 from microtome.search.slide_view import SlideView

@@ -5,8 +5,8 @@ mosaic  For each representative of the query the best cosine with any of the sli
         median of minimum distances of Yottixel (Kalra et al. 2020, arXiv:1911.08748), where
         clusters take part by their size as well. It looks from the query to the slide: what the
         slide holds besides costs it nothing.
-mean    The cosine of the mean vectors of all tiles. Slides that mix the same tissues in the same
-        parts are near; but so is one that is all of a kind between them.
+mean    The cosine of the mean vectors of all tiles (`slide_means`). Slides that mix the same
+        tissues in the same parts are near; but so is one that is all of a kind between them.
 
 Slides of one case are one: the best of all their representatives, the mean of all their tiles.
 
@@ -27,14 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.atlas.mosaic import Mosaic, Vectors, unit
-from microtome.atlas.mosaics import Numbers, mosaic_of, places, sizes
+from microtome.atlas.mosaics import Numbers, places, sizes
 from microtome.atlas.stored_mosaics import StoredMosaics
 from microtome.search.slide_bank import Bank, Part
 
 CANDIDATES: Final = {"vector": 512, "mean": 4096}
 """Slides compared at least, by vocabulary; a mean is quickly compared, but one vector says less."""
+SCANNED: Final = {"vector": 0, "mean": 16_384}
+"""But up to so many all: to look up and pick a mean costs what it costs to scan four."""
 CANDIDATES_PER_HIT: Final = 12
-"""But so many for each hit that is wanted: with 8, a twentieth of a hundred spread hits is lost."""
+"""And so many for each hit that is wanted: with 8, a twentieth of a hundred spread hits is lost."""
 WORDS: Final = 1600  # looked under by all of a query's vectors together,
 LEAST_WORDS, MOST_WORDS = 16, 64  # and by each
 TOPICS: Final = {"vector": 4, "mean": 8}
@@ -131,21 +133,10 @@ def by_mosaic(tissue: Tissue, field: Field) -> Scored:
     best = np.full((len(tissue.vectors), len(numbers)), -np.inf, np.float32)
     for part, where, slides in field.bank.shares(numbers):
         best[:, where] = best_cosines(tissue.vectors, part, slides)
-    groups, starts = _by_group(field.groups[numbers])
+    groups, starts = by_group(field.groups[numbers])
     best = np.maximum.reduceat(best, starts, axis=1)
     means = (tissue.weights @ best / tissue.weights.sum()).astype(np.float32)
     return Scored(groups, weighted_medians(best, tissue.weights), means, exact)
-
-
-def by_mean(tissue: Tissue, field: Field) -> Scored:
-    """Compare mean vectors; see above."""
-    numbers, exact = candidates("mean", tissue.mean[None], field)
-    sums = np.zeros((len(numbers), len(tissue.mean)), np.float32)
-    for part, where, slides in field.bank.shares(numbers):
-        sums[where] = _means(part, slides)
-    groups, starts = _by_group(field.groups[numbers])
-    cosines = unit(_sums(sums, starts)) @ tissue.mean
-    return Scored(groups, cosines, cosines, exact)
 
 
 def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, bool]:
@@ -163,7 +154,7 @@ def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, boo
         looked_up = free[free < len(stored)]
         usual = max(CANDIDATES[words], CANDIDATES_PER_HIT * field.k)
         wanted = usual * field.effort / _share_kept(part, looked_up)
-        if len(looked_up) > wanted:
+        if len(looked_up) > max(wanted, SCANNED[words] if part.kept is None else 0):
             gains = _gains(part, words, vectors, field.effort * _effort(part, words, looked_up))
             best = np.argpartition(-gains[looked_up], math.ceil(wanted) - 1)[: math.ceil(wanted)]
             chosen = np.concatenate([looked_up[best], free[free >= len(stored)]])
@@ -181,9 +172,9 @@ def best_cosines(vectors: Vectors, part: Part, slides: Numbers) -> Vectors:
         stored, counts = part.mosaics.vectors(some), sizes(part.mosaics, some)
         if part.kept is not None:
             kept = part.kept[places(part.mosaics, some)]
-            stored, counts = stored[kept], np.add.reduceat(kept, _starts(counts), dtype=np.int64)
+            stored, counts = stored[kept], np.add.reduceat(kept, starts_of(counts), dtype=np.int64)
         cosines = vectors @ unit(stored).T
-        parts.append(np.maximum.reduceat(cosines, _starts(counts), axis=1))
+        parts.append(np.maximum.reduceat(cosines, starts_of(counts), axis=1))
     return np.concatenate(parts, axis=1)
 
 
@@ -201,6 +192,18 @@ def weighted_medians(values: Vectors, weights: NDArray[np.float64]) -> Vectors:
     columns = np.arange(values.shape[1])
     medians: Vectors = (ordered[low, columns] + ordered[high, columns]) / 2
     return medians
+
+
+def starts_of(counts: Numbers) -> Numbers:
+    """Where each begins of what has these counts and lies one after the other."""
+    starts: Numbers = np.cumsum(counts) - counts
+    return starts
+
+
+def by_group(groups: Numbers) -> tuple[Numbers, Numbers]:
+    """Of sorted groups each once, and where it starts."""
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    return groups[starts], starts
 
 
 def _share_kept(part: Part, slides: Numbers) -> float:
@@ -236,44 +239,3 @@ def _gains(part: Part, name: str, vectors: Vectors, effort: float) -> Vectors:
         slides, first = np.unique(slides, return_index=True)
         gains[slides] += near[ranks[first]] - near[len(own) - 1] + np.finfo(np.float32).eps
     return gains
-
-
-def _means(part: Part, slides: Numbers) -> Vectors:
-    """Mean vectors of slides, times their tiles; of what counts where not all does."""
-    mosaics = part.mosaics
-    tiles = mosaics.tiles[slides, None].astype(np.float32)
-    means: Vectors = mosaics.means[slides].astype(np.float32) * tiles
-    if part.kept is None:
-        return means
-    counts = sizes(mosaics, slides)
-    kept = np.add.reduceat(part.kept[places(mosaics, slides)], _starts(counts), dtype=np.int64)
-    (partial,) = np.nonzero(kept < counts)
-    for place in partial.tolist():
-        own = mosaic_of(mosaics, int(slides[place]))
-        own = own.only(part.kept[places(mosaics, slides[place : place + 1])])
-        means[place] = own.mean.astype(np.float32) * own.tiles
-    return means
-
-
-def _sums(rows: Vectors, starts: Numbers) -> Vectors:
-    """The sum of the rows of each group, which begin at the starts: most groups have one or few.
-
-    `np.add.reduceat` would do the same, and takes ten times as long along this axis.
-    """
-    counts = np.diff(starts, append=len(rows))
-    sums: Vectors = rows[starts]
-    for rank in range(1, counts.max(initial=0)):
-        longer = np.flatnonzero(counts > rank)
-        sums[longer] += rows[starts[longer] + rank]
-    return sums
-
-
-def _starts(counts: Numbers) -> Numbers:
-    starts: Numbers = np.cumsum(counts) - counts
-    return starts
-
-
-def _by_group(groups: Numbers) -> tuple[Numbers, Numbers]:
-    """Of sorted groups each once, and where it starts."""
-    found, starts = np.unique(groups, return_index=True)
-    return found, starts

@@ -37,7 +37,8 @@ from microtome.atlas.mosaic_files import MosaicsCard
 from microtome.atlas.mosaic_writing import write_mosaics
 from microtome.atlas.schema import vector_column
 from microtome.search.query import SlideQuery
-from microtome.search.slide_methods import Field, Tissue, by_mean, by_mosaic
+from microtome.search.slide_means import by_mean
+from microtome.search.slide_methods import Field, Tissue, by_mosaic
 from microtome.search.slide_result import SlideSettings
 from microtome.search.slide_searcher import SlideSearcher
 from support.many_slides import Kinds, make_slides, slide_name
