@@ -28,6 +28,23 @@ def test_torchvision_imports_in_a_fresh_process():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_embedding_waits_for_no_compiler_and_has_it_where_it_is_used():
+    program = """if True:
+        import sys
+        import numpy, torch
+        from microtome.models.registry import load_encoder
+
+        load_encoder("starter").encode(numpy.zeros((1, 64, 64, 3), numpy.uint8))
+        assert "torch._dynamo" not in sys.modules
+
+        from torchvision.ops.roi_align import is_compile_supported
+        assert is_compile_supported("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
+        assert torch.compiler.disable(len)([1, 2]) == 2
+        assert torch.compile(torch.neg, backend="eager")(torch.ones(1)) == -1
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     ("name", "reductions"),
     [

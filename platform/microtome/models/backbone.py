@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from microtome.config import check_whole
 from microtome.errors import ModelNotFound, SettingError
 from microtome.models.gaps import KeysNoted
+from microtome.models.late_compiler import compiler_when_used
 from microtome.models.licence import NO_CLAIM, spdx_name
 from microtome.models.torchvision_fix import ensure_torchvision_imports
 
 ensure_torchvision_imports()
-
-import timm  # noqa: E402
-from timm.layers import DropPath  # noqa: E402
+with compiler_when_used():
+    import timm
+    from timm.layers import DropPath
 
 __all__ = [
     "Backbone",
