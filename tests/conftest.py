@@ -14,12 +14,19 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from microtome_serve.environment import PATIENT
 from support.faulty_store import FaultyStore, faults_before
 from support.object_store import ObjectStore, forget_stores, running_store
 
 # That a machine is busy is no fault of what is tested.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    """Whatever Ray a test starts has its share of busy cores: its workers are what is tested."""
+    for name, value in PATIENT.items():
+        os.environ.setdefault(name, value)
 
 
 def joins_ray(nodeid: str) -> bool:

@@ -12,7 +12,6 @@ socket for us alone (`front_targets`), and has no log and no statistics.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -34,27 +33,11 @@ from microtome_serve.settings import ServeSettings
 
 log = logging.getLogger("microtome.serve")
 
-START_S: Final = 10.0
+START_S: Final = 30.0
 AGAIN_S: Final = 0.2
 DIES_WITH_US: Final = (  # PR_SET_PDEATHSIG, SIGTERM; set in the process that becomes HAProxy
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
 )
-
-
-@contextmanager
-def prepared() -> Iterator[None]:
-    """Have replicas listen themselves, in a Ray that starts in the context, unless told otherwise.
-
-    One that runs already, here or elsewhere, stays as it was started.
-    """
-    wanted = DIRECT if program() is not None else {}
-    new = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            del os.environ[name]
 
 
 @contextmanager
@@ -68,8 +51,8 @@ def in_front(settings: ServeSettings, place: Place) -> Iterator[Place]:
     if found is None or not _on_head():
         yield place
         return
-    behind = Place(port=_free_port())
-    with tempfile.TemporaryDirectory(prefix="microtome-") as folder:
+    with _port_kept() as port, tempfile.TemporaryDirectory(prefix="microtome-") as folder:
+        behind = Place(port=port)
         config, control = Path(folder, "haproxy.cfg"), Path(folder, "control")
         config.write_text(config_of(settings, place, behind, control), encoding="utf-8")
         running = _Running([found, "-db", "-q", "-f", str(config)])
@@ -91,6 +74,11 @@ def program() -> str | None:
         return None
 
 
+def replicas_listen() -> dict[str, str]:
+    """The environment of a Ray whose replicas HAProxy asks themselves; empty without HAProxy."""
+    return DIRECT if program() is not None else {}
+
+
 def _on_head() -> bool:
     """Whether Serve's proxy will run on this machine, which it does on the cluster's head."""
     here = ray.util.get_node_ip_address()
@@ -98,11 +86,17 @@ def _on_head() -> bool:
     return any(one["NodeManagerAddress"] == here for one in heads)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def _port_kept() -> Iterator[int]:
+    """A port of loopback for Serve's proxy, and for no connection before it listens there.
+
+    It asks for a port that may be shared, as this does, which itself never listens.
+    """
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept.getsockname()[1]
 
 
 class _Running:

@@ -22,7 +22,8 @@ from microtome.engine.cluster import cluster, nodes
 from microtome.errors import ClusterFailed, SettingError
 from microtome_serve.app import application, resolved
 from microtome_serve.config_file import APP, Place
-from microtome_serve.front import in_front, prepared
+from microtome_serve.environment import PATIENT, preset
+from microtome_serve.front import in_front, replicas_listen
 from microtome_serve.settings import QUIET, ServeSettings
 
 log = logging.getLogger("microtome.serve")
@@ -71,7 +72,7 @@ def serving(settings: ServeSettings, place: Place, *, front: bool = True) -> Ite
         SettingError: the cluster's Serve listens elsewhere, or has such a server already.
         ClusterFailed: it couldn't be started.
     """
-    with prepared() if front else nullcontext(), cluster():
+    with preset(PATIENT | (replicas_listen() if front else {})), cluster():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray took it for an end at once
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:

@@ -13,7 +13,7 @@ from microtome_serve.config_file import Place
 from microtome_serve.settings import QUIET, ServeSettings
 from support.guarded import Guarded, guarded_ingress
 from support.served_atlas import index_served
-from support.serving import SMALL, deploy_config, free_port, manifest_config
+from support.serving import SMALL, answering, deploy_config, free_port, manifest_config
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +38,13 @@ def serve_settings(served_folder: Path) -> ServeSettings:
 
 
 @pytest.fixture(scope="session")
-def serve_port(ray_cluster: None) -> Iterator[int]:
-    """The port of the run's Ray Serve."""
+def serve_port(ray_cluster: None) -> int:
+    """The port of the run's Ray Serve, which ends with its Ray."""
     from ray import serve
 
     port = free_port()
     serve.start(http_options=Place(port=port).http_options(), logging_config=QUIET)
-    try:
-        yield port
-    finally:
-        serve.shutdown()
+    return port
 
 
 @pytest.fixture(scope="session")
@@ -59,21 +56,20 @@ def server(serve_port: int, serve_settings: ServeSettings) -> str:
     config = manifest_config()
     config["applications"][0]["args"] = serve_settings.to_args()
     deploy_config(config)
-    return f"http://127.0.0.1:{serve_port}"
+    return answering(f"http://127.0.0.1:{serve_port}")
 
 
 @pytest.fixture(scope="session")
 def http(server: str) -> Iterator[httpx.Client]:
     """Asks the server."""
-    with httpx.Client(base_url=server, timeout=30.0) as client:
+    with httpx.Client(base_url=server, timeout=60.0) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def guarded(
     server: str, serve_settings: ServeSettings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Guarded]:
+) -> Guarded:
     """The same server through an ingress that wants tokens, and has small limits."""
     tokens = str(tmp_path_factory.mktemp("guarded") / "tokens.json")
-    with guarded_ingress(serve_settings, server, tokens) as running:
-        yield running
+    return guarded_ingress(serve_settings, server, tokens)

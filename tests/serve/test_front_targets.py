@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import httpx
 import psutil
@@ -18,8 +18,8 @@ from microtome_serve.config_file import Place
 from microtome_serve.front_config import Lane
 from microtome_serve.front_targets import commands, replica_ports, settled
 from microtome_serve.settings import Scale, ServeSettings
-from support.fronted import Behind, fronted, listening, until
-from support.serving import free_port
+from support.fronted import Behind, fronted, listening
+from support.serving import free_port, until
 
 SETTINGS = ServeSettings(
     "atlas", auth=AuthSettings(open=True), search=Scale(max_ongoing=4), ingress=Scale()
@@ -45,7 +45,7 @@ def url(ports) -> Iterator[str]:
 
 def names(url: str) -> set[str]:
     """Who answers, of several who come one after the other."""
-    with httpx.Client(headers={"Connection": "close"}, timeout=20) as client:
+    with httpx.Client(headers={"Connection": "close"}, timeout=60) as client:
         return {client.get(f"{url}/v1/atlas").text for _ in range(8)}
 
 
@@ -82,7 +82,8 @@ def test_replicas_share_what_is_let_in_at_once(url, ports):
             ports.append(free_port())
             stack.enter_context(listening(ports[-1], name))
         until(lambda: names(url) == {"a", "b"})
-        asked = [ten.submit(httpx.post, f"{url}/v1/search", content=b"{}") for _ in range(10)]
+        asking = partial(httpx.post, f"{url}/v1/search", content=b"{}", timeout=60)
+        asked = [ten.submit(asking) for _ in range(10)]
         until(lambda: sum(one.done() for one in asked) == 4)
         inside = Counter(Behind.inside)
         Behind.let.set()
@@ -111,21 +112,8 @@ def test_a_haproxy_that_was_started_anew_is_told_of_them(url, ports):
 
 @pytest.mark.ray
 def test_a_serve_whose_proxy_listens_alone_has_no_replicas_to_ask(server, serve_port):
-    assert httpx.get(f"{server}/healthz").status_code == 200
+    assert httpx.get(f"{server}/healthz", timeout=60).status_code == 200
     assert replica_ports(Place(port=serve_port)) == []
-
-
-# the environment before, and whether replicas will listen
-ENVIRONMENTS = [({}, "1"), ({"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}, "0")]
-
-
-@pytest.mark.parametrize(("environment", "listen"), ENVIRONMENTS)
-def test_replicas_listen_unless_somebody_said_no(environment, listen, monkeypatch):
-    monkeypatch.setattr(os, "environ", dict(environment))
-    with front.prepared():
-        assert os.environ["RAY_SERVE_ENABLE_DIRECT_INGRESS"] == listen
-
-    assert os.environ == environment
 
 
 # slots before, ports named, slots after

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -15,11 +15,12 @@ import pytest
 
 from microtome.atlas.atlas import Atlas
 from microtome_serve.access import AuthSettings
+from microtome_serve.limits import Limits
 from microtome_serve.settings import Scale, ServeSettings
 from support.bare_embed import bare_embed
 from support.coloured_atlas import Quilt
 from support.served_atlas import MODEL, encoder_of, index_served
-from support.serving import SMALL, replicas_of, served_beside
+from support.serving import SMALL, replicas_of, served_beside, until
 
 pytestmark = [pytest.mark.ray]
 
@@ -45,13 +46,14 @@ def client(serve_port, folder) -> Iterator[httpx.Client]:
         candidate="tissue",
         auth=AuthSettings(open=True),
         ingress=SMALL,
+        limits=Limits(deadline_s=240.0),  # however long a lost process takes to come again
         search=Scale(cpus=0, max_ongoing=2, max_queued=4),
         embedder=SMALL,
         pictures=SMALL,
     )
     with (
         served_beside(settings, APP, serve_port) as url,
-        httpx.Client(base_url=url, timeout=60.0) as client,
+        httpx.Client(base_url=url, timeout=250.0) as client,
     ):
         yield client
 
@@ -91,13 +93,6 @@ def asking_all_the_while(client: httpx.Client, tile_id: str) -> Iterator[Counter
             thread.join()
 
 
-def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.2)
-
-
 def test_what_is_too_much_is_refused_at_once_with_when_to_come_again(client):
     def ask(_: int) -> tuple[httpx.Response, float]:
         started = time.monotonic()
@@ -107,29 +102,36 @@ def test_what_is_too_much_is_refused_at_once_with_when_to_come_again(client):
         asked = twelve.map(ask, range(12))
         health = client.get("/healthz")
         answers = list(asked)
+    answered = [took_s for answer, took_s in answers if answer.status_code == 200]
     refused = [(answer, took_s) for answer, took_s in answers if answer.status_code == 503]
 
     assert health.status_code == 200
     assert {answer.status_code for answer, _ in answers} == {200, 503}
-    assert len(refused) >= 12 - 6 - 2  # two are answered at once, four wait; some come late
     for answer, _ in refused:
         assert answer.json()["cause"] == "overloaded"
         assert int(answer.headers["Retry-After"]) >= 1
-    assert min(took_s for _, took_s in refused) < 1.5
+    assert min(took_s for _, took_s in refused) < min(answered)
 
 
-def test_who_does_not_wait_for_the_answer_frees_the_place(client, tile_id):
+def test_who_does_not_wait_for_the_answer_frees_the_place(client):
     def leaves(_: int) -> bool:
         try:
-            client.post("/v1/search", json=SLOW | {"queries": [REGION] * 6}, timeout=1.0)
-        except httpx.ReadTimeout:
+            client.post("/v1/search", json=SLOW | {"queries": [REGION] * 32}, timeout=1.0)
+        except httpx.TimeoutException:
             return True
         return False
+
+    def is_let_in() -> bool:
+        return client.post("/v1/search", json=SLOW).status_code == 200
 
     with ThreadPoolExecutor(4) as four:  # who take all there is to have; some are refused at once
         assert any(four.map(leaves, range(4)))
 
-    until(lambda: search(client, tile_id).status_code == 200, timeout_s=3.0)
+    began = time.monotonic()
+    until(is_let_in)
+    after = time.monotonic()
+    assert is_let_in()
+    assert after - began < 8 * (time.monotonic() - after)  # 32, two at once, take 16 times as long
 
 
 def test_new_slides_are_found_without_a_restart(client, folder, tile_id):
@@ -201,6 +203,6 @@ def test_an_atlas_that_another_takes_the_place_of_is_the_other_one(client, folde
     uri = index_served(folder, [NEW])
     bare_embed(uri, encoder_of("tissue"))
     until(lambda: client.get("/readyz").status_code == 200)
-    until(lambda: client.get("/v1/atlas").json()["tiles"] == 4)
+    until(lambda: client.get("/v1/atlas").json().get("tiles") == 4)
 
     assert search(client, tile_id).status_code == 404

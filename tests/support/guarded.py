@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from microtome_serve.ingress import Ingress
 from microtome_serve.limits import Limits
 from microtome_serve.settings import ServeSettings
 from microtome_serve.tokens import Role, TokenBook, Wanted
-from support.serving import SMALL
+from support.serving import SMALL, answering, until
 
 NAME = "guarded"
 BEHIND = {
@@ -26,7 +25,7 @@ BEHIND = {
     "meter": "Meter",
 }
 """What an ingress asks, by the names that `application` gives."""
-LIMITS = Limits(upload_bytes=300_000, body_bytes=100_000, body_s=1.5, deadline_s=60.0)
+LIMITS = Limits(upload_bytes=300_000, body_bytes=100_000, body_s=5.0, deadline_s=60.0)
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,7 @@ class Guarded:
         """A new token that the server knows, which it does within a second."""
         _, token = TokenBook(self.tokens).make(Wanted(name, role, tuple(rows)))
         with self.client(token) as client:
-            until = time.monotonic() + 20
-            while client.get("/v1/slides?limit=1").status_code in {401, 503}:
-                assert time.monotonic() < until, "the server doesn't take the token"
-                time.sleep(0.1)
+            until(lambda: client.get("/v1/slides?limit=1").is_success)
         return token
 
     @contextmanager
@@ -59,9 +55,8 @@ class Guarded:
             yield client
 
 
-@contextmanager
-def guarded_ingress(settings: ServeSettings, url: str, tokens: str) -> Iterator[Guarded]:
-    """A further ingress before the deployments of the app `microtome`; it ends with the block."""
+def guarded_ingress(settings: ServeSettings, url: str, tokens: str) -> Guarded:
+    """A further ingress before the deployments of the app `microtome`, as long as they are."""
     TokenBook(tokens).make(Wanted("the first"))  # without a file nobody is let in
     settings = replace(settings, auth=AuthSettings(tokens=tokens), limits=LIMITS)
     behind = {
@@ -70,7 +65,4 @@ def guarded_ingress(settings: ServeSettings, url: str, tokens: str) -> Iterator[
     }
     ingress = serve.deployment(Ingress).options(name="Ingress", **SMALL.options())
     serve.run(ingress.bind(settings, **behind), name=NAME, route_prefix=f"/{NAME}")
-    try:
-        yield Guarded(f"{url}/{NAME}", tokens)
-    finally:
-        serve.delete(NAME)
+    return Guarded(answering(f"{url}/{NAME}"), tokens)

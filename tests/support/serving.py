@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 from ray import serve
@@ -24,11 +26,16 @@ SMALL = Scale(cpus=0)
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on.
+
+    It lies apart from those that connections are given, so that none takes it meanwhile, and from
+    those of Ray and its Serve.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def manifest_config() -> dict[str, Any]:
@@ -50,12 +57,27 @@ def deploy_config(config: dict[str, Any], timeout_s: float = 240.0) -> None:
         time.sleep(0.2)
 
 
+def until(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
+    """Return once something holds, which on a busy machine may take long."""
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.05)
+
+
+def answering(url: str) -> str:
+    """The URL of a server, once all its parts answer; Serve says sooner that it runs."""
+    until(lambda: httpx.get(f"{url}/readyz", timeout=60).is_success)
+    until(lambda: httpx.get(f"{url}/v1/slides", timeout=60).status_code in {200, 401})
+    return url
+
+
 @contextmanager
 def served_beside(settings: ServeSettings, name: str, port: int) -> Iterator[str]:
     """A further server on a Serve that runs, under a path of its own; its URL."""
     serve.run(application(resolved(settings)), name=name, route_prefix=f"/{name}")
     try:
-        yield f"http://127.0.0.1:{port}/{name}"
+        yield answering(f"http://127.0.0.1:{port}/{name}")
     finally:
         serve.delete(name)
 
