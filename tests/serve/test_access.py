@@ -11,13 +11,15 @@ from fastapi.testclient import TestClient
 
 from microtome.errors import AtlasNotFound, SettingError
 from microtome_serve import access, problems
-from microtome_serve.access import AuthSettings, Gate, Operator, Reader
+from microtome_serve.access import CHECK_S, AuthSettings, Gate, Operator, Reader
 from microtome_serve.filters import Condition
+from microtome_serve.kept import KEPT_S
 from microtome_serve.limits import Limits
 from microtome_serve.oidc import OidcSettings
 from microtome_serve.tokens import TokenBook, Wanted
 from support.issuer import AUDIENCE, NAME, running_issuer
 
+ONE_AN_HOUR = 1 / 3600
 COLUMNS = pa.schema([("slide_id", pa.string()), ("site", pa.string()), ("age", pa.int64())])
 
 
@@ -103,13 +105,13 @@ def test_revoking_works_on_a_running_server(book, settings, monkeypatch):
 
 def test_the_file_is_looked_at_once_a_second_at_most(book, settings, monkeypatch):
     _, secret = book.make(Wanted("viewer"))
-    asked = []
+    asked: list[int] = []
     stamp = type(book._store).stamp
     monkeypatch.setattr(type(book._store), "stamp", lambda self: asked.append(1) or stamp(self))
-    client = client_of(settings)
+    client, began = client_of(settings), time.monotonic()
     for _ in range(20):
         client.get("/read", headers=bearing(secret))
-    assert len(asked) <= 2 + 2  # once to look, once to read; a second may pass
+    assert len(asked) <= 2 * (1 + (time.monotonic() - began) / CHECK_S)  # to look, and to read
 
 
 @pytest.mark.parametrize("damage", [None, "{", '{"format": 1}'])
@@ -181,24 +183,24 @@ def test_the_atlas_is_asked_for_its_columns_once_a_second_at_most(book, settings
         return COLUMNS
 
     _, limited = book.make(Wanted("north", rows=(Condition("site", "=", "north"),)))
-    client = client_of(settings, columns=counted)
+    client, began = client_of(settings, columns=counted), time.monotonic()
     for _ in range(20):
         assert client.get("/read", headers=bearing(limited)).status_code == 200
-    assert len(asked) <= 2  # a second may pass
+    assert len(asked) <= 1 + (time.monotonic() - began) / KEPT_S
 
 
 def test_each_token_has_its_own_rate(book, settings):
-    _, slow = book.make(Wanted("slow", rate_per_s=0.5))
+    _, slow = book.make(Wanted("slow", rate_per_s=ONE_AN_HOUR))
     _, free = book.make(Wanted("free"))
     client = client_of(settings)
     statuses = [client.get("/read", headers=bearing(slow)).status_code for _ in range(3)]
     assert statuses == [200, 429, 429]
-    assert client.get("/read", headers=bearing(slow)).headers["Retry-After"] == "2"
+    assert int(client.get("/read", headers=bearing(slow)).headers["Retry-After"]) > 3000
     assert {client.get("/read", headers=bearing(free)).status_code for _ in range(9)} == {200}
 
 
 def test_a_wrong_token_takes_nothing_of_a_right_one_s_rate(book, settings):
-    _, secret = book.make(Wanted("slow", rate_per_s=0.5))
+    _, secret = book.make(Wanted("slow", rate_per_s=ONE_AN_HOUR))
     client = client_of(settings)
     for _ in range(5):
         assert client.get("/read", headers=bearing(secret + "x")).status_code == 401
@@ -272,7 +274,7 @@ def test_a_body_without_a_token_is_not_read(settings, book):
 
 
 def test_a_request_with_a_body_counts_once(settings, book):
-    _, secret = book.make(Wanted("slow", rate_per_s=1.0))
+    _, secret = book.make(Wanted("slow", rate_per_s=ONE_AN_HOUR))
     app = client_of(settings).app
 
     @app.post("/taken")
@@ -281,6 +283,6 @@ def test_a_request_with_a_body_counts_once(settings, book):
 
     client = TestClient(app)
     statuses = [
-        client.post("/taken", json={}, headers=bearing(secret)).status_code for _ in range(3)
+        client.post("/taken", json={}, headers=bearing(secret)).status_code for _ in range(2)
     ]
-    assert statuses == [200, 200, 429]
+    assert statuses == [200, 429]

@@ -16,6 +16,7 @@ from support.made_atlas import MadeAtlas
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(following, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(following, "STALE_S", 600.0)  # however late its thread looks
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def followed(uri):
 
 
 def until(holds):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             if holds():

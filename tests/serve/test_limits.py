@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated
 
 import httpx
@@ -15,7 +16,8 @@ from microtome.errors import RateExceeded, SettingError
 from microtome_serve import guards, problems
 from microtome_serve.limits import MOST_NAMES, Limits, Rates
 
-LIMITS = Limits(body_bytes=100, upload_bytes=1000, body_s=0.2, deadline_s=0.5)
+LIMITS = Limits(body_bytes=100, upload_bytes=1000, body_s=60.0, deadline_s=60.0)
+HASTY = {"body": replace(LIMITS, body_s=0.2), "deadline": replace(LIMITS, deadline_s=1.0)}
 
 
 class Clock:
@@ -121,6 +123,10 @@ def test_limits_that_are_none_are_refused(wrong):
 
 @pytest.fixture
 def app():
+    return app_of(LIMITS)
+
+
+def app_of(limits: Limits) -> FastAPI:
     app = FastAPI()
 
     @app.post("/json")
@@ -144,7 +150,7 @@ def app():
         raise TimeoutError("of something behind")
 
     problems.install(app)
-    guards.install(app, LIMITS)
+    guards.install(app, limits)
     return app
 
 
@@ -202,18 +208,19 @@ def test_a_length_that_is_a_lie_does_not_help(app):
 
 
 @pytest.mark.parametrize("pause_s", [0.05, 60])
-def test_a_body_that_comes_too_slowly_is_refused(app, pause_s):
+def test_a_body_that_comes_too_slowly_is_refused(pause_s):
     async def trickle():
         while True:
             yield b" "
             await asyncio.sleep(pause_s)
 
-    answer = ask(app, "POST", "/json", content=trickle())
+    answer = ask(app_of(HASTY["body"]), "POST", "/json", content=trickle())
     assert (answer.status_code, answer.json()["cause"]) == (408, "too-slow")
     assert answer.headers["Connection"] == "close"
 
 
-def test_work_that_takes_too_long_is_given_up(app):
+def test_work_that_takes_too_long_is_given_up():
+    app = app_of(HASTY["deadline"])
     answer = ask(app, "GET", "/slow")
     assert (answer.status_code, answer.json()["cause"]) == (504, "deadline-passed")
     assert answer.headers["Retry-After"]

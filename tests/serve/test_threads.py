@@ -14,13 +14,16 @@ from microtome_serve.threads import Places, Threads, all_or_none, in_s
 
 pytestmark = pytest.mark.anyio
 
+SOON_S = 60.0
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
 
 
-def work_until_noticed(ended: Event) -> None:
+def work_until_noticed(begun: Event, ended: Event) -> None:
+    begun.set()
     try:
         while True:
             patience.check()
@@ -31,29 +34,31 @@ def work_until_noticed(ended: Event) -> None:
 
 async def test_work_that_takes_too_long_ends():
     with pytest.raises(DeadlinePassed):
-        await Threads("t", 1).run(lambda: work_until_noticed(Event()), in_s(0.05))
+        await Threads("t", 1).run(lambda: work_until_noticed(Event(), Event()), in_s(0.05))
 
 
 async def test_work_that_nobody_waits_for_ends():
-    ended, threads = Event(), Threads("t", 1)
-    task = asyncio.create_task(threads.run(lambda: work_until_noticed(ended)))
-    await asyncio.sleep(0.05)
+    begun, ended, threads = Event(), Event(), Threads("t", 1)
+    task = asyncio.create_task(threads.run(lambda: work_until_noticed(begun, ended)))
+    assert await asyncio.to_thread(begun.wait, SOON_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, SOON_S)
     assert await threads.run(lambda: "free again") == "free again"
 
 
 async def test_work_that_never_began_in_time_does_not_begin():
-    threads, begun = Threads("t", 1), Event()
-    first = asyncio.create_task(threads.run(lambda: time.sleep(0.1)))
-    await asyncio.sleep(0)
+    threads, free, begun = Threads("t", 1), Event(), Event()
+    first = asyncio.create_task(threads.run(lambda: free.wait(SOON_S)))
+    second = asyncio.create_task(threads.run(begun.set, in_s(0.02)))
+    await asyncio.sleep(0.05)
+    free.set()
 
     with pytest.raises(DeadlinePassed):
-        await threads.run(begun.set, in_s(0.02))
-    await first
+        await second
+    assert await first
     assert not begun.is_set()
 
 
@@ -66,16 +71,16 @@ def test_who_finds_no_place_is_refused_and_a_place_is_given_back():
 
 
 async def test_the_first_error_ends_the_others_and_is_told():
-    ended, threads = Event(), Threads("t", 2)
+    begun, ended, threads = Event(), Event(), Threads("t", 2)
 
     async def wrong() -> None:
-        await asyncio.sleep(0.02)
+        assert await asyncio.to_thread(begun.wait, SOON_S)
         raise SettingError("wrong")
 
     with pytest.raises(SettingError, match="wrong"):
-        await all_or_none([threads.run(lambda: work_until_noticed(ended)), wrong()])
+        await all_or_none([threads.run(lambda: work_until_noticed(begun, ended)), wrong()])
 
-    assert await asyncio.to_thread(ended.wait, 5)
+    assert await asyncio.to_thread(ended.wait, SOON_S)
 
 
 async def test_what_all_come_to_is_told_in_their_order():

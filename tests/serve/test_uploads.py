@@ -83,10 +83,10 @@ def test_a_truncated_picture_is_refused_once_it_is_decoded():
 
 def test_a_tiff_of_a_million_pages_is_refused_at_once():
     data = tiff_of_many_pages(100_000)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(QueryUnreadable, match="several"):
         queries(data)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_pixels_are_limited_as_the_server_says():
