@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import ray.train
 import yaml
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from microtome.config import check_whole
 from microtome.datasets.labelled import LabelledSet
@@ -189,11 +192,22 @@ def check_batch(batch_size: int, counts: range) -> None:
             )
 
 
-class InterruptibleTrainer(TorchTrainer):  # type: ignore[misc]
-    """Leaves Ctrl-C to the command line; Ray's own handler would end as if all were well."""
+class Trainer(TorchTrainer):  # type: ignore[misc]
+    """Ray's, less what would be in the way here."""
 
     def _register_sigint_handler(self, controller: object) -> None:
-        pass
+        """Leave Ctrl-C to the command line; Ray's own handler would end as if all were well."""
+
+    def _create_default_callbacks(self) -> list[object]:
+        """All but those that start a process which would have nothing to do.
+
+        A local Ray leaves nothing behind that the cleaner could clean up; it asks the dashboard,
+        which a local Ray hasn't, and holds up the end of a short run for twelve seconds.
+        """
+        idle = () if self.datasets else (DatasetsCallback,)
+        if not os.environ.get("RAY_ADDRESS"):
+            idle += (PlacementGroupCleanerCallback,)
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
 
 
 def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> ray.train.Result:
@@ -207,9 +221,8 @@ def fit(job: Job, workers: Workers, settings: RunSettings, storage: Storage) -> 
     streamed = job.recipe.data.feeding == "ray-data"
     seed = job.recipe.fit.seed
     try:
-        trainer = InterruptibleTrainer(
-            fit_worker,
-            train_loop_config=job,
+        trainer = Trainer(
+            partial(fit_worker, job),  # as its config Ray's controller would read and import it too
             scaling_config=ScalingConfig(
                 num_workers=elastic, use_gpu=bool(workers.gpus), resources_per_worker=resources
             ),
