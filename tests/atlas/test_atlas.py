@@ -35,7 +35,7 @@ def test_an_atlas_tells_its_grid_models_and_columns(tmp_path: Path):
 def test_tables_are_of_the_format_lancedb_reads_and_know_their_key(tmp_path: Path, table: str):
     open_or_create(str(tmp_path), GRID, CARD, COLUMNS)
     dataset = lance.dataset(tmp_path / f"{table}.lance")
-    assert dataset.data_storage_version == "2.2"
+    assert dataset.data_storage_version == "2.1"
     assert dataset.has_stable_row_ids
     key = dataset.schema.field(0)
     assert not key.nullable

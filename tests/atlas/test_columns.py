@@ -9,6 +9,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 
+from microtome.atlas import writer
 from microtome.atlas.columns import ColumnFile, TableVersion, replace_columns
 from microtome.atlas.schema import vector_column, vector_field
 from microtome.errors import AtlasWriteFailed
@@ -143,3 +144,17 @@ def test_a_store_that_refuses_says_so(made: MadeAtlas, tmp_path: Path):
     data.write_text("in the way")
     with pytest.raises(AtlasWriteFailed, match="the table tiles"):
         now.write(1, ["age"], [])
+
+
+def test_files_are_of_the_version_that_their_table_was_made_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "STORAGE_VERSION", "2.2")  # as atlases were made before
+    made = MadeAtlas(str(tmp_path))
+    made.committer.commit([made.done("a")])
+
+    replace_columns(made.writer, "tiles", [written(made, 0, ages)])
+
+    assert told(made, "x", "age") == [(x, x + 1) for x in range(0, 160, 32)]
+    (fragment,) = made.atlas.tiles.get_fragments()
+    files = fragment.metadata.files
+    versions = [(file.file_major_version, file.file_minor_version) for file in files]
+    assert versions == [(2, 2), (2, 2)]

@@ -72,12 +72,13 @@ def append_slides(
     (model_id,) = atlas.models
     count = len(vectors)
     numbers = first * tiles + np.arange(count)
+    ranks = numbers % tiles
     flat = pa.array(vectors.astype(np.float16).reshape(-1))
     shared = _named(first, count // tiles)
     of_tiles = {
         "tile_id": pa.array([tile_name(number) for number in numbers.tolist()]),
-        "x": pa.array((numbers % tiles).astype(np.int32)),
-        "y": pa.array(np.zeros(count, np.int32)),
+        "x": pa.array(ranks.astype(np.int32)),
+        "y": pa.array((ranks // 10).astype(np.int32)),
         "size_px": pa.array(np.full(count, 16, np.int32)),
         vector_column(model_id): pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
     } | {name: pa.array(np.repeat(values, tiles)) for name, values in shared.items()}

@@ -31,7 +31,7 @@ from lance.fragment import DataFile
 from numpy.typing import NDArray
 
 from microtome.atlas.storage import storage_options, writing
-from microtome.atlas.tables import STORAGE_VERSION, table_uri
+from microtome.atlas.tables import table_uri
 from microtome.atlas.writer import Writer
 
 GONE = -2  # Lance's sign for a column of a file that is nobody's any more
@@ -99,7 +99,7 @@ class TableVersion:
             file = LanceFileWriter(
                 f"{table_uri(self.uri, self.table)}/data/{name}",
                 schema,
-                version=STORAGE_VERSION,
+                version=self.dataset.data_storage_version,
                 storage_options=storage_options(self.uri),
             )
             written = 0
