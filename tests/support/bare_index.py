@@ -1,4 +1,7 @@
-"""`run_index` in one process, without Ray, slides or a model: each file says what it would hold."""
+"""`run_index` in one process: without Ray, or without slides and a model too.
+
+Without those, each file says what it would hold.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from microtome.engine import index
 from microtome.engine.cluster import Node
 from microtome.engine.run import IndexSummary
 from microtome.engine.slide_work import SlideWork
+from microtome.engine.stages import ModelChoice
 from microtome.slides.slide import SlideRef
 from support.killing import Witness
 from support.made_atlas import CARD, GRID, slide_of, tiles_of, vectors_of
@@ -54,10 +58,6 @@ def bare_index(archive: Path, uri: str) -> IndexSummary:
     ) -> Iterator[SlideOutcome]:
         return (_outcome(ref, work) for ref in refs)
 
-    @contextmanager
-    def counting(*_: object) -> Iterator[tuple[None, Any]]:
-        yield None, SimpleNamespace(slide_finished=lambda: None)
-
     settings = IndexSettings(
         (str(archive),),
         uri,
@@ -66,14 +66,28 @@ def bare_index(archive: Path, uri: str) -> IndexSummary:
         wave_slides=WAVE_SLIDES,
         wave_s=3600.0,
     )
-    plain = {
-        "embed_slides": embed_slides,
-        "counting": counting,
-        "cluster": nullcontext,
-        "nodes": lambda: [Node(1, 0)],
-        "load_card": lambda name, options: CARD,
-    }
-    with patch.multiple(index, **plain):
+    return _looped(settings, embed_slides=embed_slides, load_card=lambda name, options: CARD)
+
+
+def index_here(settings: IndexSettings) -> IndexSummary:
+    """`run_index` with a plain loop in the place of Ray, and with slides and the model as ever."""
+
+    def embed_slides(
+        refs: Sequence[SlideRef], work: SlideWork, model: ModelChoice, *_: object
+    ) -> Iterator[SlideOutcome]:
+        encoder = model.load()
+        return (work.run(ref, encoder, lambda planned, done: None) for ref in refs)
+
+    return _looped(settings, embed_slides=embed_slides)
+
+
+def _looped(settings: IndexSettings, **parts: Any) -> IndexSummary:
+    @contextmanager
+    def counting(*_: object) -> Iterator[tuple[None, Any]]:
+        yield None, SimpleNamespace(slide_finished=lambda: None)
+
+    plain = {"counting": counting, "cluster": nullcontext, "nodes": lambda: [Node(1, 0)]}
+    with patch.multiple(index, **plain, **parts):
         return index.run_index(settings)
 
 
