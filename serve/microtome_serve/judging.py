@@ -57,7 +57,6 @@ class LaterCalibrations:
     """As `Calibrations`, but whoever asks for one never waits; for many threads."""
 
     def __init__(self, atlas: Atlas) -> None:
-        self._atlas = atlas
         self._calibrations = Calibrations(atlas)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="calibrate")
         self._known: dict[tuple[Any, ...], _Known] = {}
@@ -99,4 +98,4 @@ class LaterCalibrations:
         return None
 
     def _version(self, finder: Finder) -> tuple[Any, ...]:
-        return finder.view().tiles.version, self._atlas.slides.version
+        return finder.version()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from microtome.atlas.atlas import Atlas
 from microtome.atlas.index_building import refresh_index
 from microtome.atlas.index_codes import CodePlan
 from microtome.atlas.writer import open_writer
@@ -182,6 +183,25 @@ def test_a_finder_sees_new_tiles_and_a_new_index(tmp_path, monkeypatch):
     assert finder.view().standing.open_rows == 100
     refresh_index(atlas, *atlas.models, least_rows=1)
     assert finder.view().standing.open_rows == 0
+
+
+def test_a_finder_tells_its_version_without_opening_slides_each_time(tmp_path, monkeypatch):
+    atlas = make_atlas(str(tmp_path / "atlas"), DIM)
+    add_tiles(atlas, CLUSTERS.drawn(50))
+    finder, (tiles, slides) = (
+        Finder(atlas, *atlas.models),
+        (atlas.tiles.version, atlas.slides.version),
+    )
+    opened, dataset = [], Atlas.dataset
+    monkeypatch.setattr(
+        Atlas, "dataset", lambda own, table: opened.append(table) or dataset(own, table)
+    )
+    assert [finder.version() for _ in range(3)] == [(tiles, slides)] * 3
+    assert opened.count("slides") == 1
+    with open_writer(atlas.uri, "test") as writer:
+        writer.delete("slides", "true")
+    monkeypatch.setattr(finder_module, "LOOK_AGAIN_S", 0.0)
+    assert finder.version() == (tiles, slides + 1)
 
 
 @pytest.mark.parametrize("k", [1, 10])

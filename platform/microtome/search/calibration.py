@@ -225,7 +225,7 @@ class Calibrations:
         return self._grounds[1].alike(stored.grounds)
 
     def _version(self, finder: Finder) -> tuple[object, ...]:
-        return finder.model_id, finder.view().tiles.version, self._atlas.slides.version
+        return finder.model_id, *finder.version()
 
 
 def grounds_of(atlas: Atlas, finder: Finder) -> Grounds:

@@ -91,6 +91,7 @@ class Finder:
         self.column = vector_column(model_id)
         self._passing = Passing()
         self._view: View | None = None
+        self._slides: tuple[View, int] | None = None  # their version, when they were looked at
         self._looked_s = -math.inf
 
     def view(self) -> View:
@@ -106,6 +107,16 @@ class Finder:
             view = View(tiles, problem=str(unusable))
         self._view, self._looked_s = view, now_s
         return view
+
+    def version(self) -> tuple[int, int]:
+        """Of `tiles` and of `slides`; that these alone have changed may show `LOOK_AGAIN_S` later.
+
+        To open a table for its version alone costs as much as a part of the search.
+        """
+        view, slides = self.view(), self._slides
+        if slides is None or slides[0] is not view:
+            self._slides = slides = view, self._atlas.slides.version
+        return view.tiles.version, slides[1]
 
     def find(self, view: View, queries: Sequence[Vectors], wanted: Wanted) -> list[Nearest]:
         """The nearest tiles of each query; together is quicker than one by one.
