@@ -1,4 +1,4 @@
-"""The HTTP client of a Microtome server; it needs nothing of the library but its errors.
+"""The HTTP client of a Microtome server; of the library it needs errors and `rows`.
 
     call (what is sent, how it is read) → tries (when again) → answer
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from microtome.client.trust import SiteBias, Verdict
 from microtome.errors import AnswerUnreadable
+from microtome.rows import beside
 
 Json = Mapping[str, Any]
 Told = TypeVar("Told")
@@ -152,7 +153,7 @@ class Answer:
 def _row(hit: Json) -> dict[str, Any]:
     plain = {name: value for name, value in hit.items() if not isinstance(value, list | dict)}
     further = hit.get("metadata") or {}
-    return plain | {f"manifest.{name}" if name in hit else name: further[name] for name in further}
+    return plain | beside(hit, further)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from microtome.atlas.atlas import Atlas
 from microtome.atlas.sql import one_of
 from microtome.config import MppSettings
 from microtome.errors import MicrotomeError
+from microtome.rows import beside
 from microtome.search.pictures import Picture
 from microtome.search.query import RegionQuery
 from microtome.search.region_picture import shown
 from microtome.search.region_placement import Placement, turns
 from microtome.search.region_result import RegionHit, RegionResult
-from microtome.search.result import beside
 from microtome.search.sheet import Card, Sheet
 from microtome.slides.opening import open_slide
 from microtome.slides.slide import Pixels, SlideReader, SlideRef

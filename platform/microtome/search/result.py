@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -95,14 +95,6 @@ class Hit:
     def to_json(self) -> dict[str, Any]:
         """The attributes by name, ready for `json.dumps`."""
         return asdict(self)
-
-
-def beside(own: Collection[str], metadata: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The manifest's columns as they stand in one row with a hit's own.
-
-    A name that is among `own` becomes `manifest.NAME`, which no manifest's column can have.
-    """
-    return {f"manifest.{name}" if name in own else name: metadata[name] for name in metadata}
 
 
 @dataclass(frozen=True, slots=True)

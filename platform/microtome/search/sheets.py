@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from microtome.atlas.atlas import Atlas
+from microtome.rows import beside
 from microtome.search.exclusion import GROUP
 from microtome.search.maps import read_maps
 from microtome.search.pictures import Picture, read_pictures
 from microtome.search.query import SlideQuery
 from microtome.search.region_result import RegionResult
 from microtome.search.region_sheet import region_sheet
-from microtome.search.result import Hit, SearchResult, beside
+from microtome.search.result import Hit, SearchResult
 from microtome.search.sheet import Card, Sheet
 from microtome.search.slide_result import SlideHit, SlideResult
 

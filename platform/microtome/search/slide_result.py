@@ -8,10 +8,11 @@ from typing import Any, Final, Literal, get_args
 
 from microtome.config import check_choice, check_positive, check_whole
 from microtome.errors import SettingError
+from microtome.rows import beside
 from microtome.search.exclusion import check_exclude
 from microtome.search.finder import Path
 from microtome.search.query import Query
-from microtome.search.result import Hit, beside, check_min_score
+from microtome.search.result import Hit, check_min_score
 from microtome.search.spread import Spread
 from microtome.slides.slide import Pixels, Scalar
 
