@@ -97,6 +97,14 @@ class SlideFacts:
         of = np.array([numbers[key] for key in keys], dtype=np.int64)
         return Groups(of, names)
 
+    @cached_property
+    def _by_case(self) -> dict[Scalar, list[int]]:
+        """Where the slides of each case are."""
+        found: dict[Scalar, list[int]] = {}
+        for place, case_id in enumerate(self.case_ids.tolist()):
+            found.setdefault(case_id, []).append(place)
+        return found
+
     def groups(self, level: Level) -> Groups:
         """Slides one by one, or by their case."""
         return self._slides if level == "slide" else self._cases
@@ -105,23 +113,21 @@ class SlideFacts:
         """The slide, or those of the case, sorted; empty where it has no tiles or isn't there."""
         if slide_id is not None:
             return [slide_id] if slide_id in self.places else []
-        found: list[str] = self.slide_ids[self._of_case(case_id)].tolist()
+        found: list[str] = self.slide_ids[self._by_case.get(case_id, [])].tolist()
         return found
 
     def among(self, exclusion: Exclusion) -> NDArray[np.bool_]:
         """(F,) which slides are of what an exclusion names."""
         if exclusion.column == "case_id":
-            return self._of_case(exclusion.value)
-        named = [exclusion.value]
-        if exclusion.column != "slide_id":
+            own = self._by_case.get(exclusion.value, [])
+        elif exclusion.column == "slide_id":
+            own = [self.places.get(str(exclusion.value), -1)]
+        else:
             rows = self.dataset.to_table(columns=["slide_id"], filter=exclusion.own)
-            named = rows["slide_id"].to_pylist()
+            own = [self.places.get(slide_id, -1) for slide_id in rows["slide_id"].to_pylist()]
         mask = np.zeros(len(self.slide_ids) + 1, np.bool_)
-        mask[[self.places.get(str(slide_id), -1) for slide_id in named]] = True
+        mask[own] = True
         return mask[:-1]
-
-    def _of_case(self, case_id: Scalar) -> NDArray[np.bool_]:
-        return np.array(self.case_ids == case_id, np.bool_)
 
     def told(self, column: str) -> list[Scalar]:
         """(F,) what `case_id` or a manifest column says of each slide; None where nothing."""
