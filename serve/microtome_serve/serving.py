@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -78,17 +79,23 @@ def serving(settings: ServeSettings, place: Place, *, front: bool = True) -> Ite
         if any(node.gpus for node in nodes()) and not settings.embedder.gpus:
             settings = replace(settings, embedder=replace(settings.embedder, gpus=1.0))
         with _serve_at(in_front(settings, place) if front else nullcontext(place), place):
-            try:
+            with _starting():
                 ingress = serve.run(application(settings), name=APP, route_prefix="/")
-            except (RuntimeError, RayServeException) as error:
-                raise ClusterFailed(
-                    "the server couldn't be started",
-                    remedy="Its log is in /tmp/ray/session_latest.",
-                ) from error
             try:
                 yield
             finally:
                 _drain(ingress, settings.limits.deadline_s)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Tell what goes wrong meanwhile."""
+    try:
+        yield
+    except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
+        raise ClusterFailed(
+            "the server couldn't be started", remedy="Its log is in /tmp/ray/session_latest."
+        ) from error
 
 
 @contextmanager
@@ -98,8 +105,11 @@ def _serve_at(fronted: AbstractContextManager[Place], place: Place) -> Iterator[
     if theirs is None:
         with fronted as behind:
             options = behind.http_options()
-            serve.start(http_options=options, proxy_location="HeadOnly", logging_config=QUIET)
             try:
+                with _starting():
+                    serve.start(
+                        http_options=options, proxy_location="HeadOnly", logging_config=QUIET
+                    )
                 yield
             finally:
                 serve.shutdown()

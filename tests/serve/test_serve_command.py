@@ -9,14 +9,17 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from ray.exceptions import ActorDiedError, GetTimeoutError
 from typer.testing import CliRunner
 
-from microtome.errors import SettingError
+from microtome.errors import ClusterFailed, SettingError
+from microtome_serve import serving as serving_module
 from microtome_serve.access import AuthSettings
 from microtome_serve.commands import app
 from microtome_serve.config_file import Place
@@ -141,6 +144,23 @@ def test_a_cluster_that_has_such_a_server_keeps_it(server, serve_port, atlas):
     assert httpx.get(f"{server}/healthz", timeout=60).status_code == 200
 
 
+@pytest.mark.parametrize("error", [ActorDiedError(), GetTimeoutError("late"), TimeoutError()])
+def test_a_serve_that_does_not_start_is_said_and_ended(error, monkeypatch):
+    ended = []
+
+    def start(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(serving_module, "_get_global_client", lambda **_: None)
+    monkeypatch.setattr(serving_module.serve, "start", start)
+    monkeypatch.setattr(serving_module.serve, "shutdown", lambda: ended.append(True))
+    serving_there = serving_module._serve_at(nullcontext(Place()), Place())
+
+    with pytest.raises(ClusterFailed, match="couldn't be started"), serving_there:
+        pass
+    assert ended
+
+
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -155,9 +175,11 @@ def test_what_guards_ray_s_ports_is_told_as_it_is(environment, said):
 
 def asks_replicas(server: subprocess.Popen) -> bool:
     """Whether its HAProxy knows replicas of the ingress, by the ports that Serve gives them."""
-    children = psutil.Process(server.pid).children()
-    (front,) = (one for one in children if one.name() == "haproxy")
-    asked = {one.raddr.port for one in front.net_connections() if one.raddr}
+    asked: set[int] = set()
+    for one in psutil.Process(server.pid).children():
+        with suppress(psutil.NoSuchProcess):  # some come and go
+            if one.name() == "haproxy":
+                asked |= {line.raddr.port for line in one.net_connections() if line.raddr}
     return any(30_000 <= port < 31_000 for port in asked)
 
 
