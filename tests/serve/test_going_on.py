@@ -186,8 +186,9 @@ def test_what_was_switched_outlives_the_process_that_knew_it(client, tile_id):
 def test_an_atlas_that_goes_and_comes_back_is_answered_from_again(client, folder, tile_id):
     atlas, aside = folder / "atlas", folder / "aside"
     shutil.move(atlas, aside)
-    until(lambda: client.get("/readyz").status_code == 503)
+    until(lambda: search(client, tile_id).status_code == 503)
     gone = search(client, tile_id)
+    until(lambda: client.get("/readyz").status_code == 503)
     shutil.move(aside, atlas)
     until(lambda: client.get("/readyz").status_code == 200)
 

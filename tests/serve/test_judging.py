@@ -29,7 +29,7 @@ from support.sited_atlas import MadeSlide, make_atlas, tile_id
 OPERATOR = Access("all", "operator")
 READER = Access("reader", "reader")
 NORTH = Access("north", "reader", "site = 'north'")
-SOON_S = 30.0
+SOON_S = 120.0
 UNJUDGED = "whether the best match is a good one was not judged"
 
 

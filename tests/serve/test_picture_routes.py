@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
 from collections import Counter
 
 import numpy as np
@@ -17,6 +16,7 @@ from microtome.client.answers import TileHit
 from microtome.errors import FilterInvalid, ServerRefused, SlideUnknown, TileNotFound
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID
+from support.serving import until
 
 pytestmark = [pytest.mark.ray]
 
@@ -138,7 +138,7 @@ def test_the_client_finds_by_everything(client, tile, tmp_path):
     assert client.tile(tile.tile_id).slide_id == tile.slide_id
     both = client.search_many([by_tile(tile.tile_id)] * 2, k=2, filter=[("site", "=", "south")])
     assert {hit.metadata["site"] for answer in both for hit in answer.hits} == {"south"}
-    assert client.ready()
+    until(client.ready)
     assert client.slide("north/a").width_px == 128
     assert client.thumbnail("north/a").media_type == "image/jpeg"
     assert client.tile_picture(tile.tile_id, "png", 32).data.startswith(b"\x89PNG")
@@ -193,8 +193,10 @@ def test_metrics_count_what_was_asked(http, tile):
     for tile_id in (tile.tile_id, tile.tile_id, "0" * 32):
         http.get(f"/v1/tiles/{tile_id}/picture")
     expected = {picture: before[picture] + 3, refusal: before[refusal] + 1, version: 1}
-    until = time.monotonic() + 60  # each replica tells of its own now and then
-    while any((after := counted())[name] < count for name, count in expected.items()):
-        assert time.monotonic() < until, (expected, after)
-        time.sleep(0.3)
+
+    def told():  # each replica tells of its own now and then
+        after = counted()
+        return all(after[name] >= count for name, count in expected.items())
+
+    until(told)
     assert tile.tile_id not in http.get("/metrics").text

@@ -12,6 +12,7 @@ from PIL import Image
 from microtome.atlas.atlas import Atlas
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID, MODEL, encoder_of
+from support.serving import until
 
 pytestmark = [pytest.mark.ray]
 
@@ -196,7 +197,7 @@ def test_no_refusal_names_where_the_atlas_lies(http, served_folder):
 
 def test_a_server_that_is_ready_says_so(http):
     assert http.get("/healthz").json() == {"status": "ok"}
-    assert http.get("/readyz").json() == {"status": "ready"}
+    until(lambda: http.get("/readyz").json() == {"status": "ready"})
 
 
 def test_the_atlas_is_told_with_its_counts(http):
