@@ -1,54 +1,17 @@
-"""The manifests say what the program does: their very command is run here."""
+"""The manifests fit the program and each other; `test_ray_job` submits their very command."""
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-from microtome.atlas.atlas import Atlas
-from microtome_jobs.made.slides import MadeSpec, make_slides
-from support.object_store import ObjectStore
 
 KUBERAY = Path(__file__).parents[2] / "infra" / "kuberay"
 
 
 def documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((KUBERAY / name).read_text()))
-
-
-def entrypoint() -> list[str]:
-    (job,) = documents("index-job.yaml")
-    return shlex.split(job["spec"]["entrypoint"])
-
-
-def test_the_job_s_command_indexes_a_bucket(s3: ObjectStore, tmp_path: Path) -> None:
-    made = make_slides(tmp_path, MadeSpec(slides=1, side_px=1024, bad=False))
-    (slide,) = made.folder.glob("*.svs")
-    command = entrypoint()
-    places = [word for word in command if word.startswith("s3://")]
-    bucket = s3.bucket({"archive/a.svs": slide})
-    words = [word.replace("s3://slides", bucket) for word in command]
-    assert words[0] == "python"
-
-    done = subprocess.run(
-        [sys.executable, *words[1:]],
-        env=os.environ | s3.variables,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["done"] == 1
-    assert Atlas.open(places[1].replace("s3://slides", bucket)).tiles.count_rows() > 0
 
 
 def test_the_job_asks_for_ray_as_it_is_pinned() -> None:

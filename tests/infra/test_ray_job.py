@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from microtome.atlas.atlas import Atlas
 from microtome.models.registry import load_encoder
 from microtome_jobs.made.slides import MadeSpec, make_slides
 from support.made_patches import TINY_CGD, write_patches
+from support.object_store import ObjectStore
 
 pytestmark = [pytest.mark.slow]
 RAY = Path(sys.executable).with_name("ray")
+RAY_JOB = Path(__file__).parents[2] / "infra" / "kuberay" / "index-job.yaml"
 
 
 def free_port() -> int:
@@ -30,10 +34,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def jobs_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+def jobs_api(
+    object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, str]]]:
     """A head node in processes of its own: the address of its Jobs API, and the environment."""
     dashboard, token = free_port(), "a-token-for-tests-only-0123456789"
-    environment = os.environ | {
+    environment = os.environ | object_store.variables
+    for what in ("STAGING", "MODELS"):
+        environment[f"MICROTOME_{what}_FOLDER"] = str(tmp_path_factory.mktemp(what))
+    environment |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": token,
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -72,9 +81,9 @@ def wait_for(port: int, head: subprocess.Popen[bytes], log: str) -> None:
 
 
 def submit(jobs_api: tuple[str, dict[str, str]], *words: str) -> str:
-    """Run `python -m …` as a job; what it printed."""
+    """Run a command as a job; what it printed."""
     address, environment = jobs_api
-    command = [str(RAY), "job", "submit", "--address", address, "--", "python", "-m", *words]
+    command = [str(RAY), "job", "submit", "--address", address, "--", *words]
     for _ in range(20):  # the API answers before the agent that runs jobs is up
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -86,26 +95,28 @@ def submit(jobs_api: tuple[str, dict[str, str]], *words: str) -> str:
     return done.stdout
 
 
-def test_a_submitted_job_indexes_a_folder(
-    jobs_api: tuple[str, dict[str, str]], tmp_path: Path
+def test_the_manifest_s_command_submitted_indexes_a_bucket(
+    jobs_api: tuple[str, dict[str, str]], s3: ObjectStore, tmp_path: Path
 ) -> None:
-    made = make_slides(tmp_path / "slides", MadeSpec(slides=1, side_px=1024, bad=False))
-    atlas = str(tmp_path / "atlas")
+    made = make_slides(tmp_path, MadeSpec(slides=1, side_px=1024, bad=False))
+    (slide,) = made.folder.glob("*.svs")
+    bucket = s3.bucket({"archive/a.svs": slide})
+    command = shlex.split(yaml.safe_load(RAY_JOB.read_text())["spec"]["entrypoint"])
+    words = [word.replace("s3://slides", bucket) for word in command]
 
-    told = submit(jobs_api, "microtome_jobs", "index", str(made.folder), "--atlas", atlas, "--json")
+    told = submit(jobs_api, *words)
 
     assert re.search(r'"done": 1\b', told)
-    assert Atlas.open(atlas).tiles.count_rows() > 0
+    assert Atlas.open(words[words.index("--atlas") + 1]).tiles.count_rows() > 0
 
 
 def test_a_submitted_job_fits_a_model(jobs_api: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     patches = write_patches(tmp_path / "patches")
-    changes = [word for change in (*TINY_CGD, "fit.epochs=1") for word in ("--set", change)]
-    data, out = f"folder:{patches}", tmp_path / "model"
+    command = ["python", "-m", "microtome_training", "train", "folder-cgd"]
+    command += ["--data", f"folder:{patches}", "--out", str(tmp_path / "model")]
+    for change in (*TINY_CGD, "fit.epochs=1"):
+        command += ["--set", change]
 
-    submit(
-        jobs_api,
-        *("microtome_training", "train", "folder-cgd", "--data", data, "--out", str(out), *changes),
-    )
+    submit(jobs_api, *command)
 
-    assert load_encoder(str(out)).card.dim == 16
+    assert load_encoder(str(tmp_path / "model")).card.dim == 16
