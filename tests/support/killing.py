@@ -21,7 +21,12 @@ from typing import Any, Literal
 from unittest.mock import patch
 
 Side = Literal["before", "after"]
-PRELOADED = ["microtome.engine.index", "microtome.engine.embed", "support.made_atlas"]
+PRELOADED = [
+    "microtome.engine.index",
+    "microtome.engine.embed",
+    "support.made_atlas",
+    "_pytest.config",  # each child imports what the program does that was started: `pytest`
+]
 _SPAWNER = multiprocessing.get_context("forkserver")
 _SPAWNER.set_forkserver_preload(PRELOADED)
 
