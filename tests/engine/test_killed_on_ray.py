@@ -19,7 +19,8 @@ import pytest
 from microtome.atlas.verify import verify
 from microtome.config import IndexSettings
 from support.coloured_atlas import COLOURS, GRID, Quilt
-from support.machines import raylet_of, running_machines, start_index, workers_of
+from support.killing import start
+from support.machines import index_alone, raylet_of, running_machines, start_index, workers_of
 from support.same_atlas import rows_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 KILLS = int(os.environ.get("MICROTOME_KILLS_ON_RAY", "5"))
 LONG = "MICROTOME_KILLS_ON_RAY" in os.environ
 DRIVER_KILLS, WORKER_KILLS = KILLS - KILLS * 2 // 5, KILLS * 2 // 5
-SLIDES, SIDE_TILES = 16, 3
+SLIDES, SIDE_TILES = 12, 3
 LIMIT_S = 240
 
 
@@ -53,11 +54,9 @@ def machines() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    archive: Path, machines: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def uninterrupted(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     atlas = tmp_path_factory.mktemp("uninterrupted") / "atlas"
-    finish(start_index(settings_for(archive, atlas), machines))
+    finish(start(index_alone, settings_for(archive, atlas)))
     rows = rows_of(str(atlas))
     assert len(rows["tiles"]) == SLIDES * SIDE_TILES**2
     return rows
