@@ -48,6 +48,13 @@ def settings_of(out: object, workers: int = 1, **others: bool) -> RunSettings:
     return RunSettings(str(out), workers, cpus_per_worker=1, **others)
 
 
+def run_quickly(recipe: Recipe, settings: RunSettings) -> FitSummary:
+    """`run_training`, where Ray takes up a report when it comes, not one in two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        return run_training(recipe, settings)
+
+
 EXACT = ["fit.epochs=2", "fit.checkpoint_steps=2"]
 
 
@@ -55,7 +62,7 @@ EXACT = ["fit.epochs=2", "fit.checkpoint_steps=2"]
 def unbroken(patches: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster) -> FitSummary:
     """A run of two workers that nothing happened to."""
     out = tmp_path_factory.mktemp("unbroken")
-    return run_training(recipe_of(patches, *EXACT), settings_of(out, workers=2))
+    return run_quickly(recipe_of(patches, *EXACT), settings_of(out, workers=2))
 
 
 def test_the_result_is_a_model_that_encodes(unbroken: FitSummary) -> None:
@@ -121,7 +128,7 @@ def test_ray_data_feeds_from_a_bucket_and_the_run_is_kept_in_it(
     out = f"{bucket}/model"
     here = ["fit.epochs=1", f"data.dataset=folder:{bucket}/patches"]
     streamed = ["data.feeding=ray-data", "fit.per_class=null"]
-    first = run_training(
+    first = run_quickly(
         recipe_of(patches, *here, *streamed, base="folder-lgffem"), settings_of(out)
     )
     assert first.card.dim == 32
@@ -134,7 +141,7 @@ def test_ray_data_feeds_from_a_bucket_and_the_run_is_kept_in_it(
     # The second epoch's rate explodes: the first epoch's checkpoint stays as it was.
     wild = [*here, "fit.epochs=2", "optimiser.lr=1e30"]
     with pytest.raises(TrainingDiverged, match="of epoch 2"):
-        run_training(recipe_of(patches, *wild, base="folder-lgffem"), settings_of(out, resume=True))
+        run_quickly(recipe_of(patches, *wild, base="folder-lgffem"), settings_of(out, resume=True))
     assert {key.partition("/model/")[2] for key in s3.listed(out)} >= kept
 
 
