@@ -78,10 +78,7 @@ def test_equal_images_have_finite_gradients() -> None:
 def halves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where two worker processes wrote their gradients, see `gradients_of_halves`."""
     folder = tmp_path_factory.mktemp("halves")
-    mp.set_forkserver_preload(["microtome_training.objective"])  # imported once for both
-    workers = mp.start_processes(
-        gradients_of_halves, (str(folder),), 2, join=False, daemon=True, start_method="forkserver"
-    )
+    workers = mp.spawn(gradients_of_halves, (str(folder),), nprocs=2, join=False, daemon=True)
     until_s = time.monotonic() + LIMIT_S
     while not workers.join(timeout=1):
         assert time.monotonic() < until_s, "the workers hang"
