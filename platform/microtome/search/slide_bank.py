@@ -169,12 +169,11 @@ def with_slides(bank: Bank, ground: Ground, slide_ids: Collection[str], where: s
     return replace(bank, parts=(*bank.parts, _made_part(ground, rows, where))) if rows else bank
 
 
-def rows_there(row_ids: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of the rows asked for are among these."""
-    most = int(max(row_ids.max(initial=-1), asked.max(initial=-1)))
-    held = np.zeros(most + 1, np.bool_)
-    held[row_ids] = True
-    return held[asked]
+def those_among(held: Numbers, asked: Numbers) -> NDArray[np.bool_]:
+    """Which of the numbers asked for, none below zero, are held; quicker than `np.isin`."""
+    there = np.zeros(max(held.max(initial=-1), asked.max(initial=-1)) + 1, np.bool_)
+    there[held] = True
+    return there[asked]
 
 
 def _passing(ground: Ground, where: str) -> tuple[Set[str], NDArray[np.int64]]:
@@ -188,7 +187,7 @@ def _passing(ground: Ground, where: str) -> tuple[Set[str], NDArray[np.int64]]:
 def _stored_part(stored: StoredMosaics, places: Numbers, rows: NDArray[np.int64] | None) -> Part:
     if rows is None:
         return Part(stored, places)
-    kept = rows_there(rows, stored.row_ids)
+    kept = those_among(rows, stored.row_ids)
     some = np.logical_or.reduceat(kept, stored.firsts[:-1])
     return Part(stored, np.where(some, places, -1), kept)
 

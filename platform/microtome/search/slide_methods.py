@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from microtome.atlas.mosaic import Mosaic, Vectors, unit
 from microtome.atlas.mosaics import Numbers, places, sizes
 from microtome.atlas.stored_mosaics import StoredMosaics
-from microtome.search.slide_bank import Bank, Part
+from microtome.search.slide_bank import Bank, Part, those_among
 
 CANDIDATES: Final = {"vector": 512, "mean": 4096}
 """Slides compared at least, by vocabulary; a mean is quickly compared, but one vector says less."""
@@ -158,7 +158,8 @@ def candidates(words: str, vectors: Vectors, field: Field) -> tuple[Numbers, boo
             gains = _gains(part, words, vectors, field.effort * _effort(part, words, looked_up))
             best = np.argpartition(-gains[looked_up], math.ceil(wanted) - 1)[: math.ceil(wanted)]
             chosen = np.concatenate([looked_up[best], free[free >= len(stored)]])
-            free, exact = free[np.isin(field.groups[free], field.groups[chosen])], False
+            free = free[those_among(field.groups[chosen], field.groups[free])]
+            exact = False
     order = np.argsort(field.groups[free], kind="stable")
     return free[order], exact
 

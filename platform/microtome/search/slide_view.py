@@ -19,7 +19,7 @@ from microtome.atlas.vector_index import check_witnesses, rows_with_vectors
 from microtome.search.filters import all_of
 from microtome.search.finder import Finder, View
 from microtome.search.keeping import Kept
-from microtome.search.slide_bank import Bank, Ground, Tell, make_bank, rows_there
+from microtome.search.slide_bank import Bank, Ground, Tell, make_bank, those_among
 from microtome.search.slide_facts import SlideFacts
 
 KEPT_BYTES: Final = 256 << 20
@@ -143,7 +143,7 @@ def _same(old: SlideView, tiles: View, atlas: Atlas) -> bool:
 def _places(tiles: View, stored: StoredMosaics, facts: SlideFacts) -> Numbers:
     """Where stored mosaics' slides are among the facts; −1 where a slide, row or vector is gone."""
     rows = rows_with_vectors(tiles.tiles, stored.card.model_id, set(stored.card.sources))
-    there = rows_there(rows, stored.row_ids)
+    there = those_among(rows, stored.row_ids)
     whole = np.logical_and.reduceat(there, stored.firsts[:-1])
     places = [facts.places.get(slide_id, -1) for slide_id in stored.slide_ids.tolist()]
     return np.where(whole, places, -1)
