@@ -11,8 +11,8 @@ from microtome.slides.opening import slide_files_of
 from microtome.slides.slide import SlideRef
 from microtome.slides.staging import localised
 
+# One server of forks for all tests of a process: what it imports ahead is for `killing` to say.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["microtome.slides.opening", "s3fs"])
 
 
 class Child:
