@@ -21,16 +21,11 @@ from microtome.models.registry import load_encoder
 from microtome_jobs.made.slides import MadeSpec, make_slides
 from support.made_patches import TINY_CGD, write_patches
 from support.object_store import ObjectStore
+from support.serving import free_port
 
 pytestmark = [pytest.mark.slow]
 RAY = Path(sys.executable).with_name("ray")
 RAY_JOB = Path(__file__).parents[2] / "infra" / "kuberay" / "index-job.yaml"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +66,7 @@ def jobs_api(
 
 
 def wait_for(port: int, head: subprocess.Popen[bytes], log: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and head.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
