@@ -38,7 +38,9 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
         data = PUBLISHED[name](tmp_path_factory.mktemp(name))
         if name == "atlas":
             return gather(Asked(PROTOCOLS[name], data), lambda *_: int)[0]
-        return read_images(PROTOCOLS[name], data)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+            return read_images(PROTOCOLS[name], data)
 
     return collect
 
