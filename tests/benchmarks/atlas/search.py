@@ -168,9 +168,9 @@ def filters(finder: Finder, queries: NDArray[np.float32], true: dict[str, NDArra
     print("|---|---:|---:|---:|---:|")
     plain = 0.0
     for name, where in FILTERS.items():
-        view, cold = Finder(finder._atlas, finder._model_id).view(), []  # one without a cache
+        view, cold = Finder(finder._atlas, finder.model_id).view(), []  # one without a cache
         for _ in range(5):
-            fresh = Finder(finder._atlas, finder._model_id)
+            fresh = Finder(finder._atlas, finder.model_id)
             fresh._view, fresh._looked_s = view, time.monotonic()
             started = time.perf_counter()
             ours(fresh, where)(queries[:1])
