@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from microtome.atlas.atlas import Atlas
-from microtome.atlas.reading import list_slides
-from microtome.config import GridSettings, IndexSettings
 from microtome.engine.index import run_index
 from microtome.engine.run import IndexSummary
-from microtome_jobs.made.slides import MadeArchive, MadeSpec, make_slides
+from microtome_jobs.made.slides import MadeArchive
+from support.small_archive import causes, make_archive, settings_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
-GRID = GridSettings(mpp=1.0)
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
-    return make_slides(tmp_path_factory.mktemp("slides"), MadeSpec(slides=2, side_px=2048))
-
-
-def settings_for(archive: MadeArchive, atlas: Path) -> IndexSettings:
-    return IndexSettings(
-        sources=(str(archive.folder),), atlas=str(atlas), manifest=str(archive.manifest), grid=GRID
-    )
+    return make_archive(tmp_path_factory.mktemp("slides"))
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +25,6 @@ def indexed(
     settings = settings_for(archive, tmp_path_factory.mktemp("indexed") / "atlas")
     summary = run_index(settings)
     return Atlas.open(settings.atlas), summary
-
-
-def causes(atlas: Atlas) -> dict[str, str]:
-    return {row["slide_id"]: row["cause"] or row["status"] for row in list_slides(atlas)}
 
 
 def test_every_slide_ends_as_it_should(

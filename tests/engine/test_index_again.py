@@ -20,25 +20,18 @@ from microtome.atlas.forgetting import Subject, forget
 from microtome.atlas.reading import list_slides
 from microtome.atlas.runs import RunTotals, finish_run, start_run
 from microtome.atlas.writer import open_writer
-from microtome.config import GridSettings, IndexSettings, MppSettings
+from microtome.config import GridSettings, MppSettings
 from microtome.errors import AtlasMismatch, AtlasWriteFailed, ModelMismatch, SourceNotFound
 from microtome.models.encoder import EncoderOptions
 from microtome.models.registry import load_card
 from microtome_jobs.made.slides import MadeArchive, MadeSpec, make_slides
 from support.bare_index import index_here
-
-GRID = GridSettings(mpp=1.0)
+from support.small_archive import causes, make_archive, settings_for
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> MadeArchive:
-    return make_slides(tmp_path_factory.mktemp("slides"), MadeSpec(slides=2, side_px=2048))
-
-
-def settings_for(archive: MadeArchive, atlas: Path) -> IndexSettings:
-    return IndexSettings(
-        sources=(str(archive.folder),), atlas=str(atlas), manifest=str(archive.manifest), grid=GRID
-    )
+    return make_archive(tmp_path_factory.mktemp("slides"))
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +51,6 @@ def tile_ids(atlas: Path) -> dict[str, str]:
     """Slide id by tile id."""
     rows = Atlas.open(str(atlas)).tiles.to_table(columns=["tile_id", "slide_id"])
     return dict(zip(*rows.to_pydict().values(), strict=True))
-
-
-def causes(atlas: Atlas) -> dict[str, str]:
-    return {row["slide_id"]: row["cause"] or row["status"] for row in list_slides(atlas)}
 
 
 def test_a_forgotten_slide_is_refused_and_not_named_again(
