@@ -16,6 +16,7 @@ from microtome.atlas.lease import Holder, Lease, LeaseSettings, take_lease
 from microtome.atlas.lease_store import LeaseStore, lease_store
 from microtome.errors import AtlasBusy, AtlasWriteFailed, LeaseLost, SettingError
 from support.object_store import ObjectStore
+from support.waiting import until
 
 SETTINGS = LeaseSettings(ttl_s=60.0, renew_s=0.02)
 ELSEWHERE = Holder(
@@ -62,14 +63,6 @@ def store(uri: str) -> LeaseStore:
 
 def take(uri: str) -> Lease:
     return take_lease(uri, "index", SETTINGS)[0]
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Return once something that another thread does is done."""
-    end_s = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 def was_renewed(store: LeaseStore, clock: Clock) -> bool:
@@ -141,7 +134,7 @@ def test_a_holder_that_renews_keeps_the_atlas(uri: str, store: LeaseStore, clock
     lease = take(uri)
     clock.now_s += 40
     lease.keep(SETTINGS.renew_s)
-    until(lambda: was_renewed(store, clock))
+    until(lambda: was_renewed(store, clock), timeout_s=60.0)
     clock.now_s += 40
     with pytest.raises(AtlasBusy):
         take(uri)
@@ -230,7 +223,7 @@ def test_a_renewal_that_fails_for_a_while_loses_nothing(tmp_path: Path, clock: C
     clock.now_s += 40
     time.sleep(0.1)
     (tmp_path / "away").rename(tmp_path / "atlas")
-    until(lambda: was_renewed(lease_store(str(tmp_path / "atlas")), clock))
+    until(lambda: was_renewed(lease_store(str(tmp_path / "atlas")), clock), timeout_s=60.0)
     clock.now_s += 40
     with pytest.raises(AtlasBusy):
         take(str(tmp_path / "atlas"))

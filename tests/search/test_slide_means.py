@@ -18,7 +18,7 @@ from microtome.search.slide_methods import Field, Tissue
 DIM = 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     parts=st.lists(st.integers(0, 6), min_size=1, max_size=3),
     most=st.sampled_from([0, 2, 20]),

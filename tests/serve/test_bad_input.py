@@ -21,7 +21,7 @@ from microtome_serve.tokens import TokenBook, Wanted
 from support.guarded import LIMITS
 from support.odd_pictures import odd_pictures
 from support.served_atlas import MODEL, encoder_of
-from support.serving import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.ray]
 

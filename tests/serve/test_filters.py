@@ -10,7 +10,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.errors import FilterInvalid
@@ -120,7 +120,7 @@ def conditions(draw: st.DrawFn) -> Condition:
     return Condition(field, how, draw(VALUES[field]))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(asked=st.lists(conditions(), max_size=3))
 def test_lance_finds_what_plain_python_finds(rows, asked):
     expected = [row["tile_id"] for row in PLAIN if all(passes(row, one) for one in asked)]

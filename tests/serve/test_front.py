@@ -18,7 +18,8 @@ from microtome_serve.config_file import Place
 from microtome_serve.limits import Limits
 from microtome_serve.settings import Scale, ServeSettings
 from support.fronted import Behind, fronted, listening
-from support.serving import free_port, until
+from support.serving import free_port
+from support.waiting import until
 
 SETTINGS = ServeSettings(
     "atlas",

@@ -19,7 +19,8 @@ from microtome_serve.front_config import Lane
 from microtome_serve.front_targets import commands, replica_ports, settled
 from microtome_serve.settings import Scale, ServeSettings
 from support.fronted import Behind, fronted, listening
-from support.serving import free_port, until
+from support.serving import free_port
+from support.waiting import until
 
 SETTINGS = ServeSettings(
     "atlas", auth=AuthSettings(open=True), search=Scale(max_ongoing=4), ingress=Scale()

@@ -20,7 +20,8 @@ from microtome_serve.settings import Scale, ServeSettings
 from support.bare_embed import bare_embed
 from support.coloured_atlas import Quilt
 from support.served_atlas import MODEL, encoder_of, index_served
-from support.serving import SMALL, replicas_of, served_beside, until
+from support.serving import SMALL, replicas_of, served_beside
+from support.waiting import until
 
 pytestmark = [pytest.mark.ray]
 

@@ -16,7 +16,7 @@ from microtome.client.answers import TileHit
 from microtome.errors import FilterInvalid, ServerRefused, SlideUnknown, TileNotFound
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID
-from support.serving import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.ray]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from microtome.atlas.atlas import Atlas
 from support.coloured_atlas import COLOURS
 from support.served_atlas import BY_ID, MODEL, encoder_of
-from support.serving import until
+from support.waiting import until
 
 pytestmark = [pytest.mark.ray]
 

@@ -27,7 +27,8 @@ from microtome_serve.front import program
 from microtome_serve.serving import check_theirs, guarded_by, serving
 from microtome_serve.settings import ServeSettings
 from support.served_atlas import MODEL
-from support.serving import free_port, until
+from support.serving import free_port
+from support.waiting import until
 
 REGION = {"kind": "region", "slide_id": "north/a", "x": 0, "y": 0, "width_px": 64, "height_px": 64}
 

@@ -20,6 +20,7 @@ from microtome.slides.staging_entry import Fetch
 from support.faulty_store import DENIED, SLOW_DOWN, Fault, FaultyStore, Passed, faults_before
 from support.object_store import ObjectStore
 from support.staging_child import Child
+from support.waiting import until
 
 KB = 1000
 MRXS = {
@@ -265,7 +266,7 @@ def test_what_a_killed_download_leaves_is_swept(s3, proxy, child, folder, next_o
     proxy.fault = stall_at_one_file
     downloader.go_on()
     assert stalled.wait(60)
-    until(lambda: any(path.stat().st_size for path in folder.glob("*.part/*")))
+    until(lambda: any(path.stat().st_size for path in folder.glob("*.part/*")), timeout_s=60.0)
     assert not whole(folder)
     downloader.kill()
     killed.set()
@@ -273,13 +274,6 @@ def test_what_a_killed_download_leaves_is_swept(s3, proxy, child, folder, next_o
     assert visit(f"{bucket}/{next_one}.mrxs") == 300 * KB
     assert len(whole(folder)) == 1
     assert not list(folder.glob("*.part"))
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # a store that misbehaves

@@ -15,7 +15,8 @@ from microtome_serve.ingress import Ingress
 from microtome_serve.limits import Limits
 from microtome_serve.settings import ServeSettings
 from microtome_serve.tokens import Role, TokenBook, Wanted
-from support.serving import SMALL, answering, until
+from support.serving import SMALL, answering
+from support.waiting import until
 
 NAME = "guarded"
 BEHIND = {

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from microtome_serve.app import application, resolved
 from microtome_serve.settings import Scale, ServeSettings
+from support.waiting import until
 
 MANIFEST = Path(__file__).parents[2] / "infra" / "kuberay" / "rayservice.yaml"
 SMALL = Scale(cpus=0)
@@ -55,14 +56,6 @@ def deploy_config(config: dict[str, Any], timeout_s: float = 240.0) -> None:
         assert status.status == "DEPLOYING", status.message
         assert time.monotonic() < until, status
         time.sleep(0.2)
-
-
-def until(holds: Callable[[], bool], timeout_s: float = 120.0) -> None:
-    """Return once something holds, which on a busy machine may take long."""
-    end = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.05)
 
 
 def answering(url: str) -> str:
